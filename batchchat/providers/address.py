@@ -1,0 +1,46 @@
+"""Addresses of services: what a user may write, and where a redirect leads."""
+
+from urllib.parse import urljoin, urlsplit
+
+from batchchat.errors import ConfigError, ProtocolError
+
+__all__ = ["checked_base_url", "moved_base"]
+
+
+def checked_base_url(url: str | None, kind: str) -> str:
+    """The service's address without a slash at its end.
+
+    Raises:
+        ConfigError: It is missing, or no http(s) address with a host.
+    """
+    if not url:
+        raise ConfigError(f"provider {kind} needs the service's address; give --base-url or provider.base_url")
+    try:
+        parts = urlsplit(url.strip())
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        raise ConfigError(f"base_url: {url!r} is no address ({error}); expected http(s)://host") from error
+    if parts.scheme not in ("http", "https") or not host:
+        raise ConfigError(f"base_url: expected http(s)://host, found {url!r}")
+    path = parts.path.rstrip("/").removesuffix("/wp-json")
+    return parts._replace(path=path, query="", fragment="").geturl()
+
+
+def moved_base(base: str, url: str, status: int, location: str | None) -> str:
+    """The base URL that a redirected POST asks for, if it may be followed: the same host, method and body kept.
+
+    Raises:
+        ProtocolError: Following would lose the body (301, 302, 303) or carry it, and the key, to another host;
+            the user is told the right address.
+    """
+    path = url[len(base) :]
+    target = urlsplit(urljoin(url, location or ""))
+    whole = target.geturl()
+    moved = whole[: -len(path)] if whole.endswith(path) else ""
+    old = urlsplit(base)
+    same_host = target.hostname == old.hostname and (target.scheme, old.scheme) != ("http", "https")
+    if status in (307, 308) and moved and moved != base and same_host:
+        return moved
+    address = moved or whole
+    where = f"use --base-url {address}" if location and address != base else "and not to another address"
+    raise ProtocolError(f"the service redirects POST requests (HTTP {status}); {where}", status=status, stops_run=True)

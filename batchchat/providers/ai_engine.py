@@ -1,0 +1,258 @@
+"""The chat of the WordPress plug-in AI Engine: a nonce from ``start_session``, then ``chats/submit``."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import msgspec
+
+from batchchat.errors import AuthError, ConfigError, ProtocolError, ProviderError
+from batchchat.providers.address import checked_base_url, moved_base
+from batchchat.providers.ai_engine_body import AnswerReader
+from batchchat.providers.ai_engine_errors import NONCE_CODES, refusal_error
+from batchchat.providers.ai_engine_wire import chat_body, public_body, site_params
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, collect
+from batchchat.providers.http import Exchange, HttpClient
+from batchchat.providers.nonce import Nonce, NonceCache
+from batchchat.providers.nonce_store import NonceStore
+from batchchat.providers.proxy import choose_proxy
+from batchchat.providers.text import load_lenient, looks_like_html
+from batchchat.records import Completion, Prompt
+
+__all__ = ["AIEngine", "AIEngineConfig"]
+
+_SESSION_ROUTE = "/mwai/v1/start_session"
+_PUBLIC_ROUTE = "/mwai/v1/simpleChatbotQuery"
+# Refreshes that one attempt may take part in: with nonces that die after a few uses and many workers, losing the
+# race many times is possible; for ever is not.
+_MOST_REFRESHES = 100
+_MOST_MOVES = 4
+
+
+class AIEngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of a site with AI Engine.
+
+    Attributes:
+        base_url: Address of the site, with the folder WordPress lives in if there is one.
+        bot_id: Chatbot of the site.
+        custom_id: Page-specific variant of the chatbot.
+        api: ``chat`` is what the site's own chat speaks; ``public`` is the owner-enabled API with a bearer token.
+        api_key_env: Environment variable that holds that token.
+        route: ``path`` for ``/wp-json/…``, ``query`` for ``?rest_route=…``; ``auto`` tries the first, then the other.
+        stream: Whether the answer is streamed; only the way of delivery changes.
+        headers: Extra request headers.
+    """
+
+    base_url: str | None = None
+    bot_id: Annotated[str, msgspec.Meta(min_length=1)] = "default"
+    custom_id: str | None = None
+    api: Literal["chat", "public"] = "chat"
+    api_key_env: str | None = None
+    route: Literal["auto", "path", "query"] = "auto"
+    stream: bool = True
+    headers: dict[str, str] = {}
+
+
+class AIEngine:
+    """Provider ``ai-engine``: one site, one nonce for all workers."""
+
+    kind: ClassVar[str] = "ai-engine"
+    Config: ClassVar[type[msgspec.Struct]] = AIEngineConfig
+    url: ClassVar[str | None] = None
+    api_endpoint: ClassVar[str] = "/wp-json/mwai-ui/v1/chats/submit"
+    default_model: ClassVar[str | None] = None
+
+    def __init__(self, config: AIEngineConfig, context: ProviderContext) -> None:
+        self.config = config
+        self._base = checked_base_url(config.base_url or self.url, self.kind)
+        self._query_route = config.route == "query"
+        if config.api == "public" and config.api_key_env is None:
+            raise ConfigError("api: public needs the site's bearer token; name its variable with api_key_env")
+        name = config.api_key_env if config.api == "public" else None
+        self._token = api_key(context.environ, name, required=True)
+        proxy = choose_proxy(self._base, context.proxy, context.environ)
+        self._context = context = msgspec.structs.replace(context, proxy=proxy)
+        self._http = HttpClient(context, cookies=True)
+        store = NonceStore(context.nonce_folder, self._base) if context.nonce_folder else None
+        self.nonces = NonceCache(self._start_session, store=store)
+        self._bot = {"botId": config.bot_id} | ({"customId": config.custom_id} if config.custom_id else {})
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.nonces.close()
+        await self._http.__aexit__()
+
+    def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Bot, texts and parameters: what the answer depends on, and nothing else."""
+        return {
+            "kind": "ai-engine",
+            "bot": self._bot,
+            "system": prompt.system,
+            "messages": prompt.messages,
+            "turns": prompt.turns,
+            "params": site_params(params),
+        }
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """One attempt to its end; see ``Provider.complete``."""
+        return await collect(self._events(request, deltas=False))
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
+        """One attempt, told piece by piece; see ``Provider.stream``."""
+        return self._events(request, deltas=True)
+
+    async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
+        if self.config.api == "public":
+            body = public_body(request, self.config.bot_id)
+        else:
+            body = chat_body(request, self._bot, stream=self.config.stream)
+        for _ in range(_MOST_REFRESHES):
+            reader = AnswerReader(deltas=deltas, model=request.model or self.default_model)
+            try:
+                async with aclosing(self._attempt(body, reader)) as events:
+                    async for event in events:
+                        yield event
+                if reader.finished:
+                    return
+            except ProviderError as error:
+                error.partial = error.partial or reader.partial or None
+                raise
+        raise AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
+
+    async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[StreamEvent]:
+        """One exchange; ends without a finished reader where the nonce or the route had to change first."""
+        nonce = None if self._token else await self._admitted_nonce()
+        if nonce is None:
+            await self._context.admit()
+        headers = self._headers(nonce)
+        url = self._submit_url()
+        refused = False
+        try:
+            async with self._http.exchange(url, headers=headers, body=body) as reply:
+                if reply.status == 200:
+                    self._taken(nonce, reply)
+                    async with aclosing(reader.read(reply)) as events:
+                        async for event in events:
+                            yield event
+                    self._offer(nonce, reader.new_token)
+                else:
+                    refused = await self._refused(reply, url, nonce)
+        finally:
+            if nonce is not None:
+                self.nonces.release(nonce)
+        if refused and nonce is not None:
+            self._context.notice("the service refused the nonce; it is fetched anew", 1)
+            await self.nonces.refuse(nonce)
+
+    async def _admitted_nonce(self) -> Nonce:
+        """A nonce that is still current when the request may go out; waiting for its turn may take long."""
+        while True:
+            await self.nonces.get()
+            await self._context.admit()
+            nonce = self.nonces.current
+            if nonce is not None:
+                nonce.pending += 1
+                return nonce
+
+    def _headers(self, nonce: Nonce | None) -> dict[str, str]:
+        headers = {**self.config.headers, "Content-Type": "application/json"}
+        if nonce is not None:
+            headers["X-WP-Nonce"] = nonce.value
+        elif self._token is not None:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _taken(self, nonce: Nonce | None, reply: Exchange) -> None:
+        if nonce is not None:
+            self.nonces.accept(nonce)
+            self._offer(nonce, reply.headers.get("X-WP-Nonce"))
+
+    def _offer(self, nonce: Nonce | None, token: str | None) -> None:
+        if nonce is not None:
+            self.nonces.adopt(nonce, token)
+
+    async def _refused(self, reply: Exchange, url: str, nonce: Nonce | None) -> bool:
+        """Whether another try is due at once, with a fresh nonce (True) or by the other route (False).
+
+        Raises:
+            ProviderError: It is about something else.
+        """
+        body = await reply.read_whole()
+        if 300 <= reply.status < 400:
+            self._base = moved_base(self._base, url, reply.status, reply.headers.get("Location"))
+            return False
+        try:
+            parsed = load_lenient(body)
+        except json.JSONDecodeError:
+            parsed = None
+        code = parsed.get("code") if isinstance(parsed, dict) else None
+        if nonce is not None and reply.status in (401, 403) and code in NONCE_CODES:
+            return True
+        if nonce is not None and "X-WP-Nonce" in reply.headers:
+            self._taken(nonce, reply)
+            self._offer(nonce, parsed.get("new_token") if isinstance(parsed, dict) else None)
+        if self._try_other_route(reply.status, url, parsed):
+            return False
+        raise refusal_error(reply.status, body, parsed, reply.headers)
+
+    def _try_other_route(self, status: int, url: str, parsed: Any) -> bool:
+        """Whether the site does not know ``/wp-json`` and ``?rest_route=`` is worth trying."""
+        if self.config.route != "auto" or status != 404 or parsed is not None or "?rest_route=" in url:
+            return False
+        if not self._query_route:
+            self._query_route = True
+            self._context.notice("the site has no /wp-json; trying ?rest_route=", 1)
+        return True
+
+    async def _start_session(self) -> str:
+        """A nonce from the site; sent without a nonce header, as a stale one there is refused as well."""
+        for _ in range(_MOST_MOVES):
+            await self._context.admit()
+            url = self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
+            headers = {**self.config.headers, "Content-Type": "application/json"}
+            async with self._http.exchange(url, headers=headers, body=b"{}") as reply:
+                if reply.status != 200:
+                    await self._refused(reply, url, None)
+                    continue
+                nonce = nonce_in(await reply.read_whole())
+                self._context.notice("fetched a nonce", 1)
+                return nonce
+        raise ProtocolError("the site moves start_session on and on; see --base-url", stops_run=True)
+
+    def _submit_url(self) -> str:
+        if self.config.api == "public":
+            return self._route_url(_PUBLIC_ROUTE, f"/wp-json{_PUBLIC_ROUTE}")
+        return self._route_url(self.api_endpoint.removeprefix("/wp-json"), self.api_endpoint)
+
+    def _route_url(self, route: str, path: str) -> str:
+        return f"{self._base}/?rest_route={route}" if self._query_route else f"{self._base}{path}"
+
+
+def nonce_in(body: bytes) -> str:
+    """The nonce that an answer of ``start_session`` carries; ``new_token`` is the newer one where both are there.
+
+    Raises:
+        ProtocolError: There is none; the message lists the keys that were there.
+    """
+    start = body.find(b'{"')
+    try:
+        answer = load_lenient(body if start <= 0 else body[start:])
+    except json.JSONDecodeError as error:
+        what = "an HTML page" if looks_like_html(body) else "no JSON"
+        raise ProtocolError(f"expected a nonce from start_session, found {what}", status=200) from error
+    found = (
+        f"an object with the keys {', '.join(sorted(answer)) or '(none)'}" if isinstance(answer, dict) else "no object"
+    )
+    if isinstance(answer, dict):
+        for key in ("new_token", "restNonce"):
+            value = answer.get(key)
+            if isinstance(value, str) and value.isascii() and value.isalnum():
+                return value
+    raise ProtocolError(f"expected a nonce (restNonce) from start_session, found {found}", status=200)

@@ -1,0 +1,173 @@
+"""The seam between a worker and a service: what a provider is given and what it gives back."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from hashlib import blake2b
+from types import TracebackType
+from typing import Any, ClassVar, Protocol, Self
+
+import msgspec
+import orjson
+
+from batchchat.errors import ConfigError, IncompleteError
+from batchchat.jsonl import dump_line
+from batchchat.records import Completion, Prompt
+
+__all__ = [
+    "ChatRequest",
+    "Provider",
+    "ProviderContext",
+    "StreamEnd",
+    "StreamEvent",
+    "TextDelta",
+    "api_key",
+    "collect",
+    "digest_of",
+    "text_of",
+]
+
+
+class TextDelta(msgspec.Struct, frozen=True, gc=False):
+    """A piece of the answer's text as it streams."""
+
+    text: str
+
+
+class StreamEnd(msgspec.Struct, frozen=True, gc=False):
+    """The terminal event: the whole answer, which is authoritative over the joined deltas."""
+
+    completion: Completion
+
+
+StreamEvent = TextDelta | StreamEnd
+
+
+class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked in one attempt: history and new message together in ``messages``.
+
+    Attributes:
+        messages: ``{"role": …, "content": …}`` objects; the last one is the new message.
+        system: System prompt of the job or the line, not repeated in ``messages``.
+        model: The line's model, or None for the provider's.
+        params: Sampling parameters, the job's with the line's laid over them.
+        chat_id: Conversation id for services that keep one; None means a fresh one for each attempt.
+        given: How many of ``messages`` came with the input, ahead of the prompt's own turns; the rest are turns
+            and answers of this run, which a service that keeps conversations knows already.
+    """
+
+    messages: list[dict[str, Any]]
+    system: str | None = None
+    model: str | None = None
+    params: dict[str, Any] = {}
+    chat_id: str | None = None
+    given: int = 0
+
+
+async def _admit_all() -> None:
+    return None
+
+
+def _tell_nobody(message: str, level: int) -> None:
+    return None
+
+
+class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run lends to its provider.
+
+    Attributes:
+        admit: Waits until one more request may go out; awaited right before every request, whatever its kind.
+        in_flight: Tasks that have a request on the wire; a drain lets these finish.
+        notice: ``(message, level)``; level 1 shows with ``-v``, 2 with ``-vv``.
+        connect_s, idle_s, attempt_s: Seconds; 0 means no limit. ``idle_s`` counts once the answer has begun.
+        max_response_bytes: Ceiling for one answer's body.
+        nonce_folder: Where nonces are kept between runs; None for memory only.
+    """
+
+    admit: Callable[[], Awaitable[None]] = _admit_all
+    in_flight: set[asyncio.Task[Any]] = msgspec.field(default_factory=set)
+    notice: Callable[[str, int], None] = _tell_nobody
+    connect_s: float = 10.0
+    idle_s: float = 60.0
+    attempt_s: float = 300.0
+    max_response_bytes: int = 64 << 20
+    proxy: str | None = None
+    nonce_folder: str | None = None
+    environ: Mapping[str, str] = {}
+
+
+class Provider(Protocol):
+    """Speaks one service's protocol; entered once for a run, used by all its workers at the same time."""
+
+    kind: ClassVar[str]
+    Config: ClassVar[type[msgspec.Struct]]
+
+    def __init__(self, config: Any, context: ProviderContext) -> None: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
+        """What makes the prompt's answer this one: settings and texts, no secrets, no address, no nonce."""
+        ...
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """One attempt to its end.
+
+        Raises:
+            ProviderError: The attempt failed; its class and attributes say what is worth doing.
+        """
+        ...
+
+    def stream(self, request: ChatRequest) -> AsyncIterator[StreamEvent]:
+        """One attempt, told piece by piece; ends with ``StreamEnd`` or raises ``ProviderError``."""
+        ...
+
+
+async def collect(events: AsyncIterator[StreamEvent]) -> Completion:
+    """The completion at the end of a stream, which is read out so that its connection is given back."""
+    completion = None
+    async for event in events:
+        if isinstance(event, StreamEnd):
+            completion = event.completion
+    if completion is None:
+        raise IncompleteError("the answer ended without its last event")
+    return completion
+
+
+def digest_of(identity: Mapping[str, Any]) -> str:
+    """Fingerprint of an identity: 16 hex digits of BLAKE2b over its canonical JSON."""
+    try:
+        canonical = orjson.dumps(identity, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        canonical = dump_line(identity)
+    return blake2b(canonical, digest_size=8).hexdigest()
+
+
+def api_key(environ: Mapping[str, str], name: str | None, *, required: bool) -> str | None:
+    """The key that an environment variable holds, stripped of surrounding white space.
+
+    Raises:
+        ConfigError: ``required`` and unset or empty, or it holds characters that no header may carry.
+    """
+    if name is None:
+        return None
+    key = environ.get(name, "").strip()
+    if not key:
+        if required:
+            raise ConfigError(f"environment variable {name} is not set; put the service's key into it")
+        return None
+    if not key.isascii() or not key.isprintable():
+        raise ConfigError(f"environment variable {name} holds characters that no HTTP header may carry")
+    return key
+
+
+def text_of(content: Any) -> str:
+    """The text of a message's content, which is a text or a list of OpenAI content parts."""
+    if isinstance(content, str):
+        return content
+    if not isinstance(content, list):
+        return ""
+    return "\n".join(part["text"] for part in content if isinstance(part, dict) and isinstance(part.get("text"), str))

@@ -1,0 +1,259 @@
+"""The border to aiohttp: one session for a run, one exchange for an attempt, every fault as one of our errors."""
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any, NoReturn, Self
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from batchchat.errors import (
+    AttemptTimeoutError,
+    BatchchatError,
+    IncompleteError,
+    NetworkError,
+    ProtocolError,
+    ProviderError,
+)
+from batchchat.providers.base import ProviderContext
+from batchchat.version import VERSION
+
+__all__ = ["Exchange", "HttpClient", "masked_url"]
+
+_USER_AGENT = f"batchchat/{VERSION}"
+# After the last event the end of the body normally follows at once and makes the connection reusable;
+# a server that leaves it open for longer than this costs one connection instead of a worker's time.
+_LINGER_S = 0.5
+_HIDDEN = 4096
+
+
+def masked_url(url: str) -> str:
+    """The URL with user name and password hidden."""
+    parts = urlsplit(url)
+    if "@" not in parts.netloc:
+        return url
+    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
+
+
+class HttpClient:
+    """One connection pool for a whole run; it has no queue of its own, workers bound the connections.
+
+    Args:
+        context: Time limits, admission and proxy of the run.
+        cookies: Whether cookies that the service sets go back to it.
+    """
+
+    def __init__(self, context: ProviderContext, *, cookies: bool = False) -> None:
+        self.context = context
+        self._cookies = cookies
+        self._session: aiohttp.ClientSession | None = None
+
+    @property
+    def session(self) -> aiohttp.ClientSession:
+        """The open session; using it outside ``async with`` is a bug."""
+        if self._session is None:
+            raise RuntimeError("the provider is used outside its 'async with'")
+        return self._session
+
+    async def __aenter__(self) -> Self:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            timeout=aiohttp.ClientTimeout(total=None, connect=self.context.connect_s or None),
+            cookie_jar=aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar(),
+            headers={"User-Agent": _USER_AGENT},
+            proxy=self.context.proxy,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    def exchange(self, url: str, *, headers: Mapping[str, str], body: bytes | None) -> "Exchange":
+        """A POST, to be entered with ``async with`` right after ``context.admit``."""
+        return Exchange(self, url, headers, body)
+
+
+class Exchange:
+    """One POST and its answer, read by chunks, under the attempt's clocks.
+
+    The clock of the attempt starts when it is entered. Until the first byte of the body only that clock counts,
+    as services stay silent until the first token; afterwards silence is bounded as well.
+    """
+
+    __slots__ = (
+        "_body",
+        "_client",
+        "_clock",
+        "_deadline",
+        "_headers",
+        "_idle_s",
+        "_loop",
+        "_received",
+        "_response",
+        "_started",
+        "_task",
+        "_url",
+        "first_byte_s",
+    )
+
+    def __init__(self, client: HttpClient, url: str, headers: Mapping[str, str], body: bytes | None) -> None:
+        self._client, self._url, self._headers, self._body = client, url, headers, body
+        self._idle_s = client.context.idle_s
+        self._received = 0
+        self._response: aiohttp.ClientResponse | None = None
+        self.first_byte_s: float | None = None
+
+    async def __aenter__(self) -> Self:
+        context = self._client.context
+        self._loop = asyncio.get_running_loop()
+        self._started = self._loop.time()
+        self._deadline = self._started + context.attempt_s if context.attempt_s else None
+        self._clock = asyncio.timeout_at(self._deadline)
+        self._task = asyncio.current_task()
+        await self._clock.__aenter__()
+        if self._task is not None:
+            context.in_flight.add(self._task)
+        try:
+            self._response = await self._client.session.post(
+                self._url, data=self._body, headers=self._headers, allow_redirects=False
+            )
+        except BaseException as error:
+            await self._leave(error)
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._leave(error)
+
+    @property
+    def status(self) -> int:
+        """HTTP status of the answer."""
+        return self._answer.status
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """Headers of the answer, looked up without regard to case."""
+        return self._answer.headers
+
+    @property
+    def begun(self) -> bool:
+        """Whether any byte of the body has arrived."""
+        return self._received > 0
+
+    async def read(self) -> bytes:
+        """The next bytes of the body, as they came from the network; empty at its end."""
+        chunk = await self._answer.content.readany()
+        if chunk:
+            now = self._loop.time()
+            if not self._received:
+                self.first_byte_s = now - self._started
+            self._received += len(chunk)
+            if self._received > self._client.context.max_response_bytes:
+                raise ProtocolError(
+                    f"the answer is longer than {self._client.context.max_response_bytes} bytes "
+                    "(--max-response-bytes); it was not read to its end"
+                )
+            if self._idle_s:
+                idle_at = now + self._idle_s
+                self._clock.reschedule(idle_at if self._deadline is None else min(idle_at, self._deadline))
+        return chunk
+
+    async def read_whole(self) -> bytes:
+        """The body to its end."""
+        parts = []
+        while chunk := await self.read():
+            parts.append(chunk)
+        return b"".join(parts)
+
+    def expect_end(self, idle_s: float) -> None:
+        """Shortens the silence allowed from now on: the answer is there, only its trimmings may follow."""
+        self._idle_s = min(self._idle_s or idle_s, idle_s)
+        at = self._loop.time() + self._idle_s
+        self._clock.reschedule(at if self._deadline is None else min(at, self._deadline))
+
+    async def linger(self) -> None:
+        """Reads the rest of the body, briefly, so that the connection can serve the next prompt."""
+        content = self._answer.content
+        if content.at_eof():
+            return
+        try:
+            async with asyncio.timeout(_LINGER_S):
+                for _ in range(_HIDDEN):
+                    if not await content.readany():
+                        return
+        except (TimeoutError, aiohttp.ClientError, OSError):
+            self._answer.close()
+
+    @property
+    def _answer(self) -> aiohttp.ClientResponse:
+        if self._response is None:
+            raise RuntimeError("the exchange is used outside its 'async with'")
+        return self._response
+
+    async def _leave(self, error: BaseException | None) -> None:
+        """Gives the connection back or closes it, stops the clock and translates what went wrong."""
+        if self._task is not None:
+            self._client.context.in_flight.discard(self._task)
+        if self._response is not None:
+            if error is None and self._response.content.at_eof():
+                self._response.release()
+            else:
+                self._response.close()
+        try:
+            await self._clock.__aexit__(type(error) if error else None, error, None)
+        except TimeoutError:
+            raise self._timed_out() from None
+        if error is not None and not isinstance(error, BatchchatError | asyncio.CancelledError):
+            self._translate(error)
+
+    def _timed_out(self) -> ProviderError:
+        waited = self._loop.time() - self._started
+        if self._received and (self._deadline is None or self._loop.time() < self._deadline):
+            return AttemptTimeoutError(f"the answer stopped for {self._idle_s:g} s in its middle (--idle-timeout)")
+        what = "no whole answer" if self._received else "no answer"
+        return AttemptTimeoutError(f"{what} within {waited:.3g} s (--timeout)")
+
+    def _translate(self, error: BaseException) -> None:
+        """Raises our error for one of aiohttp's or the system's; anything else is a bug and stays what it is."""
+        if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
+            raise_network_error(error, self._url, begun=self.begun)
+
+
+def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoReturn:
+    """Raises the provider error that a failed connection stands for; a time-out here is the one for connecting."""
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        raise NetworkError(
+            f"TLS: the certificate of {host} cannot be verified ({_reason(error)})", stops_run=True
+        ) from error
+    if isinstance(error, aiohttp.ClientProxyConnectionError | aiohttp.ClientHttpProxyError):
+        raise NetworkError(f"the proxy cannot be used ({_reason(error)}); see --proxy and HTTPS_PROXY") from error
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        raise NetworkError(f"the name {urlsplit(url).hostname} cannot be resolved ({_reason(error)})") from error
+    if isinstance(error, aiohttp.ConnectionTimeoutError):
+        raise NetworkError(f"no connection to {host} within the time allowed (--connect-timeout)") from error
+    if isinstance(error, aiohttp.ClientSSLError):
+        raise NetworkError(f"TLS with {host} failed ({_reason(error)}); is it an https address?") from error
+    if isinstance(error, aiohttp.ClientConnectorError):
+        raise NetworkError(f"no connection to {host} ({_reason(error)})") from error
+    if isinstance(error, aiohttp.ClientPayloadError):
+        lost = "the connection was lost in the middle of the answer" if begun else "the connection was lost"
+        raise (IncompleteError if begun else NetworkError)(lost) from error
+    if isinstance(error, aiohttp.ClientResponseError | aiohttp.http_exceptions.BadHttpMessage):
+        raise ProtocolError(f"{host} does not answer in HTTP ({_reason(error)})") from error
+    if begun:
+        raise IncompleteError(f"the connection was lost in the middle of the answer ({_reason(error)})") from error
+    raise NetworkError(f"the connection to {host} was lost before the answer ({_reason(error)})") from error
+
+
+def _reason(error: BaseException) -> str:
+    """Short plain text of a library's error, on one line."""
+    cause: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    text = getattr(cause, "strerror", None) or getattr(cause, "message", None) or str(cause) or type(cause).__name__
+    return " ".join(str(text).split())[:200]

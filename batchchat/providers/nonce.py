@@ -1,0 +1,172 @@
+"""One nonce for all workers of a run, kept on disk for the next run.
+
+WordPress gives the same REST nonce to every anonymous caller, so one is enough; it lives 12 to 24 hours, and a
+service may hand out a newer one with any answer.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from batchchat.errors import AuthError, ProviderError
+from batchchat.providers.nonce_store import NonceStore, StoredNonce
+
+__all__ = ["Nonce", "NonceCache"]
+
+MAX_AGE_S = 12 * 3600.0
+_BARREN_FETCHES = 2
+
+
+class Nonce:
+    """A nonce and what is known of it; compared by identity.
+
+    Attributes:
+        value: What goes into ``X-WP-Nonce``.
+        fetched: Whether it came straight from ``start_session`` (else from disk or out of an answer).
+        accepted: Whether any answer has shown that the service takes it.
+        pending: Requests on the wire that carry it and are undecided.
+        refused: Whether the service has refused it.
+    """
+
+    __slots__ = ("accepted", "born", "fetched", "pending", "refused", "settled", "value")
+
+    def __init__(self, value: str, *, fetched: bool, born: float) -> None:
+        self.value, self.fetched, self.born = value, fetched, born
+        self.accepted = self.refused = False
+        self.pending = 0
+        self.settled = asyncio.Event()
+
+
+class NonceCache:
+    """Hands one nonce to all workers; fetches, rotates and refreshes it once for all.
+
+    Args:
+        fetch: Asks the service for a nonce; raises ``ProviderError``.
+        store: Where nonces live between runs, or None.
+        max_age_s: Seconds after which a nonce is fetched anew.
+    """
+
+    def __init__(
+        self, fetch: Callable[[], Awaitable[str]], *, store: NonceStore | None = None, max_age_s: float = MAX_AGE_S
+    ) -> None:
+        self._fetch, self._store, self._max_age_s = fetch, store, max_age_s
+        self._current: Nonce | None = None
+        self._retired: set[str] = set()
+        self._task: asyncio.Task[Nonce] | None = None
+        self._saving: set[asyncio.Task[Any]] = set()
+        self._read_store = store is not None
+        self._barren = 0
+        self.fetches = 0
+
+    @property
+    def current(self) -> Nonce | None:
+        """The nonce to send now, or None where one has to be waited for (``get``)."""
+        nonce = self._current
+        if nonce is not None and asyncio.get_running_loop().time() - nonce.born > self._max_age_s:
+            self._current = nonce = None
+        return nonce
+
+    async def get(self) -> Nonce:
+        """The nonce to send; at most one fetch is in flight however many wait.
+
+        Raises:
+            ProviderError: The fetch failed; everyone who waited for it is told.
+        """
+        nonce = self.current
+        if nonce is not None:
+            return nonce
+        if self._task is None:
+            self._task = asyncio.create_task(self._obtain())
+            self._task.add_done_callback(self._fetched)
+        return await asyncio.shield(self._task)
+
+    def accept(self, nonce: Nonce) -> None:
+        """Notes that the service took ``nonce``."""
+        if not nonce.accepted:
+            nonce.accepted = True
+            nonce.settled.set()
+            self._barren = 0
+
+    def release(self, nonce: Nonce) -> None:
+        """Ends one request's use of ``nonce``, whatever came of it."""
+        nonce.pending -= 1
+        if not nonce.pending:
+            nonce.settled.set()
+
+    async def refuse(self, nonce: Nonce) -> None:
+        """Notes that the service refused ``nonce``; returns when it is worth asking ``get`` for another.
+
+        The first to come retires it, the others find that done. A nonce that was fetched and refused without
+        ever having been taken counts as barren, once every request that carried it is decided: with a short-lived
+        nonce, refusals overtake the slower answers that took it.
+
+        Raises:
+            AuthError: Two freshly fetched nonces in a row were refused.
+        """
+        if nonce.fetched and not nonce.accepted:
+            await nonce.settled.wait()
+        if not nonce.refused:
+            nonce.refused = True
+            self._retire(nonce)
+            if nonce.fetched and not nonce.accepted:
+                self._barren += 1
+        if self._barren >= _BARREN_FETCHES and not nonce.accepted:
+            raise AuthError(
+                "the service refuses a freshly fetched nonce; its chat may be closed to anonymous callers", status=403
+            )
+
+    def adopt(self, sent: Nonce, offered: str | None) -> None:
+        """Takes the nonce that an answer offers, if that answer was to a request with the current one.
+
+        A late answer to an older nonce, or one that offers a nonce already given up, changes nothing.
+        """
+        if not offered or sent is not self._current or offered == sent.value or offered in self._retired:
+            return
+        self._retired.add(sent.value)
+        self._set(Nonce(offered, fetched=False, born=asyncio.get_running_loop().time()), save=True)
+
+    async def close(self) -> None:
+        """Ends a fetch that nobody waits for any more and lets writes to disk finish."""
+        if self._task is not None:
+            self._task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, ProviderError):
+                await self._task
+        if self._saving:
+            await asyncio.gather(*self._saving)
+
+    async def _obtain(self) -> Nonce:
+        loop = asyncio.get_running_loop()
+        if self._read_store and self._store is not None:
+            self._read_store = False
+            stored = await asyncio.to_thread(self._store.read, self._max_age_s)
+            if stored is not None and stored.value not in self._retired:
+                return self._set(Nonce(stored.value, fetched=False, born=loop.time() - stored.age_s), save=False)
+        self.fetches += 1
+        value = await self._fetch()
+        return self._set(Nonce(value, fetched=True, born=loop.time()), save=True)
+
+    def _fetched(self, task: asyncio.Task[Nonce]) -> None:
+        self._task = None
+        if not task.cancelled():
+            task.exception()  # told to those who waited; nobody may be left
+
+    def _set(self, nonce: Nonce, *, save: bool) -> Nonce:
+        self._current = nonce
+        self._retired.discard(nonce.value)
+        if save and self._store is not None:
+            self._save(lambda store: store.write(StoredNonce(value=nonce.value, age_s=0.0)))
+        return nonce
+
+    def _retire(self, nonce: Nonce) -> None:
+        self._retired.add(nonce.value)
+        if nonce is self._current:
+            self._current = None
+            if self._store is not None:
+                self._save(lambda store: store.forget(nonce.value))
+
+    def _save(self, act: Callable[[NonceStore], None]) -> None:
+        if self._store is not None:
+            task = asyncio.create_task(asyncio.to_thread(act, self._store))
+            self._saving.add(task)
+            task.add_done_callback(self._saving.discard)

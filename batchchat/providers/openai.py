@@ -1,0 +1,161 @@
+"""Chat completions of the OpenAI protocol, as many services and local servers speak it."""
+
+import json
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
+from types import TracebackType
+from typing import Any, ClassVar, Self
+from urllib.parse import urlsplit
+
+import msgspec
+import orjson
+
+from batchchat.errors import InvalidRequestError, ProtocolError, ProviderError
+from batchchat.jsonl import dump_line
+from batchchat.providers.address import checked_base_url, moved_base
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, collect
+from batchchat.providers.http import Exchange, HttpClient
+from batchchat.providers.openai_body import CompletionReader
+from batchchat.providers.openai_errors import object_error
+from batchchat.providers.proxy import choose_proxy
+from batchchat.providers.text import load_lenient
+from batchchat.records import Completion, Prompt
+
+__all__ = ["OpenAIChat", "OpenAIChatConfig"]
+
+_ENDPOINT = "/chat/completions"
+_RESERVED = frozenset(("model", "messages", "stream", "stream_options"))
+_MOST_MOVES = 4
+
+
+class OpenAIChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Settings of an OpenAI-compatible service.
+
+    Attributes:
+        base_url: Address of the API; without a path it gets ``/v1``.
+        model: Model for every prompt whose line names none.
+        api_key_env: Environment variable that holds the key. The default one may be unset, for servers without keys.
+        stream: Whether the answer is streamed; only the way of delivery changes.
+        headers: Extra request headers.
+    """
+
+    base_url: str | None = None
+    model: str | None = None
+    api_key_env: str | None = None
+    stream: bool = True
+    headers: dict[str, str] = {}
+
+
+class OpenAIChat:
+    """Provider ``openai``: any service or local server with ``/chat/completions``."""
+
+    kind: ClassVar[str] = "openai"
+    Config: ClassVar[type[msgspec.Struct]] = OpenAIChatConfig
+
+    def __init__(self, config: OpenAIChatConfig, context: ProviderContext) -> None:
+        self.config = config
+        base = checked_base_url(config.base_url, self.kind).removesuffix(_ENDPOINT)
+        self._base = base if urlsplit(base).path else f"{base}/v1"
+        named = config.api_key_env is not None
+        key = api_key(context.environ, config.api_key_env or "OPENAI_API_KEY", required=named)
+        self._headers = {"Content-Type": "application/json"}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
+        self._headers |= config.headers
+        proxy = choose_proxy(self._base, context.proxy, context.environ)
+        self._context = msgspec.structs.replace(context, proxy=proxy)
+        self._http = HttpClient(self._context)
+        self._stream_options = True
+
+    async def __aenter__(self) -> Self:
+        await self._http.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._http.__aexit__()
+
+    def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
+        """Model, texts and parameters: what the answer depends on, and nothing else."""
+        return {
+            "kind": self.kind,
+            "model": prompt.model or self.config.model,
+            "system": prompt.system,
+            "messages": prompt.messages,
+            "turns": prompt.turns,
+            "params": {name: value for name, value in params.items() if name not in _RESERVED},
+        }
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """One attempt to its end; see ``Provider.complete``."""
+        return await collect(self._events(request, deltas=False))
+
+    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
+        """One attempt, told piece by piece; see ``Provider.stream``."""
+        return self._events(request, deltas=True)
+
+    async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
+        for _ in range(_MOST_MOVES):
+            reader = CompletionReader(deltas=deltas)
+            try:
+                async with aclosing(self._attempt(request, reader)) as events:
+                    async for event in events:
+                        yield event
+            except ProviderError as error:
+                error.partial = error.partial or reader.partial or None
+                raise
+            if reader.finished:
+                return
+        raise ProtocolError("the service redirects on and on; see --base-url", stops_run=True)
+
+    async def _attempt(self, request: ChatRequest, reader: CompletionReader) -> AsyncGenerator[StreamEvent]:
+        """One exchange; ends without a finished reader where the address or the options had to change first."""
+        body = self._body(request)
+        await self._context.admit()
+        url = self._base + _ENDPOINT
+        async with self._http.exchange(url, headers=self._headers, body=body) as reply:
+            if reply.status == 200:
+                async with aclosing(reader.read(reply)) as events:
+                    async for event in events:
+                        yield event
+            else:
+                await self._refused(reply, url)
+
+    def _body(self, request: ChatRequest) -> bytes:
+        model = request.model or self.config.model
+        if not model:
+            raise InvalidRequestError("no model is named; give --model or provider.model", stops_run=True)
+        messages = request.messages
+        if request.system:
+            messages = [{"role": "system", "content": request.system}, *messages]
+        body: dict[str, Any] = {"model": model, "messages": messages}
+        body |= {name: value for name, value in request.params.items() if name not in _RESERVED}
+        if self.config.stream:
+            body["stream"] = True
+            if self._stream_options:
+                body["stream_options"] = {"include_usage": True}
+        try:
+            return orjson.dumps(body)
+        except TypeError:
+            return dump_line(body)
+
+    async def _refused(self, reply: Exchange, url: str) -> None:
+        """Returns where another try is due at once: the address moved, or the server knows no ``stream_options``.
+
+        Raises:
+            ProviderError: Otherwise.
+        """
+        body = await reply.read_whole()
+        if 300 <= reply.status < 400:
+            self._base = moved_base(self._base, url, reply.status, reply.headers.get("Location"))
+            return
+        try:
+            parsed = load_lenient(body)
+        except json.JSONDecodeError:
+            parsed = None
+        if reply.status in (400, 422) and self._stream_options and b"stream_options" in body:
+            self._stream_options = False
+            self._context.notice("the service does not know stream_options; sending none", 1)
+            return
+        raise object_error(reply.status, body, parsed, reply.headers)

@@ -1,0 +1,61 @@
+"""Bytes and texts of services made fit for use: lenient JSON, previews on one line, surrogates, token counts."""
+
+import json
+import re
+from typing import Any
+
+import orjson
+
+from batchchat.records import Usage
+
+__all__ = ["load_lenient", "looks_like_html", "plain_text", "usage_of", "without_surrogates"]
+
+_TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+
+
+def looks_like_html(body: bytes) -> bool:
+    """Whether a body is an HTML page rather than an answer of a program."""
+    head = body[:2048].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    return head.startswith((b"<!doctype html", b"<html", b"<head", b"<body", b"<center")) or b"<html" in head
+
+
+def plain_text(body: bytes | str, limit: int = 200) -> str:
+    """A short preview on one line: tags and control characters out, white space folded."""
+    text = body[: limit * 20].decode("utf-8", "replace") if isinstance(body, bytes) else body[: limit * 20]
+    text = " ".join(_CONTROL.sub(" ", _TAG.sub(" ", text)).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def load_lenient(data: bytes | str) -> Any:
+    """JSON of a service, which may hold half a surrogate pair that orjson refuses.
+
+    Raises:
+        json.JSONDecodeError: It is no JSON.
+    """
+    try:
+        return orjson.loads(data)
+    except orjson.JSONDecodeError:
+        text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
+        try:
+            return json.loads(text)
+        except RecursionError as error:
+            raise json.JSONDecodeError("nested too deeply", "", 0) from error
+
+
+def without_surrogates(text: str) -> str:
+    """The text with surrogate pairs joined and lone halves replaced by U+FFFD."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+    return text
+
+
+def usage_of(usage: Any) -> Usage | None:
+    """Token counts of a ``usage`` object; None where there is none."""
+    if not isinstance(usage, dict):
+        return None
+    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
+    sent, made = (count if isinstance(count, int) and count >= 0 else None for count in counts)
+    return Usage(input_tokens=sent, output_tokens=made)

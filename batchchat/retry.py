@@ -1,0 +1,104 @@
+"""When an attempt is made again, and after how long.
+
+Waits grow exponentially with jitter (by stamina); what a service asks for comes on top as a pause of the whole
+run (``Limiter.pause``), so that no worker sends before it and none has to know of the others.
+"""
+
+import math
+from collections.abc import AsyncIterator, Callable, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+import msgspec
+import stamina
+
+from batchchat.errors import ProviderError
+
+__all__ = ["RetryPolicy", "attempts", "parse_retry_after", "requested_wait_s"]
+
+# Beyond this a header's number is a fault of its sender, not a wish: a hundred years.
+_ABSURD_S = 100 * 366 * 86400.0
+
+
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
+    """How often and how patiently a prompt is asked again.
+
+    Attributes:
+        retries: Further attempts after the first, >= 0.
+        wait_initial_s: First wait in seconds; each next one doubles.
+        wait_max_s: Ceiling of one wait in seconds.
+        wait_jitter_s: Up to so many seconds are added at random to each wait (the ceiling stays).
+    """
+
+    retries: int = 5
+    wait_initial_s: float = 1.0
+    wait_max_s: float = 60.0
+    wait_jitter_s: float = 1.0
+
+
+def attempts(
+    policy: RetryPolicy, on: Callable[[Exception], bool], *, limit: int | None = None
+) -> AsyncIterator[stamina.Attempt]:
+    """Attempts with the policy's waits between them; ``on`` tells whether an error is worth another one."""
+    return stamina.retry_context(
+        on=on,
+        attempts=policy.retries + 1 if limit is None else min(policy.retries, limit) + 1,
+        timeout=None,
+        wait_initial=policy.wait_initial_s,
+        wait_max=policy.wait_max_s,
+        wait_jitter=policy.wait_jitter_s,
+        wait_exp_base=2,
+    )
+
+
+def worth_retrying(error: Exception) -> bool:
+    """Whether another attempt may succeed where this one failed."""
+    return isinstance(error, ProviderError) and error.may_retry
+
+
+def parse_retry_after(value: str, now: datetime) -> float | None:
+    """Seconds to wait that an HTTP ``Retry-After`` header asks for.
+
+    Args:
+        value: Header value: seconds ("120", "0.5") or an HTTP-date.
+        now: Time zone-aware time to measure a date against: the answer's own ``Date``, else the local clock.
+
+    Returns:
+        Seconds >= 0; None where the value is neither form, is past or overflows (a server's typo must not
+        stop a run).
+
+    Source: RFC 9110, section 10.2.3; fractions as some services send them.
+    """
+    text = value.strip()
+    try:
+        seconds = float(text)
+    except ValueError:
+        try:
+            date = parsedate_to_datetime(text)
+        except (ValueError, OverflowError, IndexError, TypeError):
+            return None
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)
+        seconds = (date - now).total_seconds()
+        return seconds if 0 < seconds <= _ABSURD_S else None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= _ABSURD_S else None
+
+
+def requested_wait_s(headers: Mapping[str, str]) -> float | None:
+    """Seconds that an answer's headers ask to wait: ``retry-after-ms`` before ``Retry-After``; None for neither."""
+    milliseconds = headers.get("retry-after-ms")
+    if milliseconds is not None:
+        seconds = parse_retry_after(milliseconds, datetime.now(UTC)) if milliseconds.strip()[:1].isdigit() else None
+        if seconds is not None:
+            return seconds / 1000
+    value = headers.get("Retry-After")
+    return None if value is None else parse_retry_after(value, _server_time(headers))
+
+
+def _server_time(headers: Mapping[str, str]) -> datetime:
+    """The answer's own clock, so that a wrong clock here does not shift a date in it."""
+    try:
+        date = parsedate_to_datetime(headers.get("Date", ""))
+    except (ValueError, OverflowError, IndexError, TypeError):
+        return datetime.now(UTC)
+    return date if date.tzinfo is not None else date.replace(tzinfo=UTC)
