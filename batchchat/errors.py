@@ -28,8 +28,8 @@ __all__ = [
     "IncompleteError",
     "InvalidRequestError",
     "NetworkError",
-    "ProtocolError",
     "PromptFileError",
+    "ProtocolError",
     "ProviderError",
     "QuotaError",
     "RateLimitError",
@@ -166,7 +166,7 @@ class ProviderError(BatchchatError):
     @property
     def may_retry(self) -> bool:
         """Whether another attempt is worth making (a bounded number where ``retry_limit`` is set)."""
-        return self.retryable or bool(self.retry_limit)
+        return (self.retryable or bool(self.retry_limit)) and not self.stops_run
 
 
 class AuthError(ProviderError):

@@ -1,0 +1,93 @@
+"""The command line: arguments to calls to exit code. Commands are imported when they are asked for."""
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import click
+
+from batchchat.errors import BatchchatError
+from batchchat.version import VERSION
+
+__all__ = ["main"]
+
+EXIT_INTERRUPTED = 130
+EXIT_RESULTS = 6
+
+_COMMANDS = {
+    "run": "Send the prompts of an input and write the answers; run it again to resume.",
+    "check": "Check input and job without sending anything.",
+    "status": "Tell what a results file holds and what is left.",
+    "serve": "Start the development server.",
+    "providers": "List the installed providers and their settings.",
+    "schema": "Print the JSON Schema of the job file.",
+}
+
+
+class _Commands(click.Group):
+    """Finds a command by its module's name, so that ``--help`` imports none of them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(_COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in _COMMANDS:
+            return None
+        command: click.Command = importlib.import_module(f"batchchat.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(_COMMANDS.items()))
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(VERSION, prog_name="batchchat")
+def _group() -> None:
+    """Batch jobs over chat services: prompts in as JSONL, answers out as JSONL.
+
+    An answer that arrived is never lost, a prompt never has two lines, and a limit is never exceeded.
+    """
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Runs the command line and exits the process with the exit code of its end."""
+    # Retries are told by our own observers; without a handler, logging would print them to standard error as well.
+    logging.getLogger("stamina").addHandler(logging.NullHandler())
+    code = 0
+    try:
+        code = _group.main(args=arguments, prog_name="batchchat", standalone_mode=False) or 0
+    except click.exceptions.Exit as end:
+        code = end.exit_code
+    except click.ClickException as error:
+        with contextlib.suppress(OSError, ValueError):
+            error.show()
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = EXIT_INTERRUPTED
+    except BatchchatError as error:
+        _tell(f"batchchat: {error}")
+        code = error.exit_code
+    except BrokenPipeError:
+        code = EXIT_RESULTS
+    _leave(code)
+
+
+def _tell(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(message, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def _leave(code: int) -> NoReturn:
+    """Exits; a reader that has gone away must not turn the last flush into a traceback."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except (OSError, ValueError, AttributeError):
+            with contextlib.suppress(OSError, ValueError, AttributeError):
+                os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    sys.exit(code)

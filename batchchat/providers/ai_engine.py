@@ -77,6 +77,9 @@ class AIEngine:
         self._http = HttpClient(context, cookies=True)
         store = NonceStore(context.nonce_folder, self._base) if context.nonce_folder else None
         self.nonces = NonceCache(self._start_session, store=store)
+        own = ("content-type", "x-wp-nonce", "authorization" if self._token else "")
+        self._headers = {name: value for name, value in config.headers.items() if name.lower() not in own}
+        self._headers["Content-Type"] = "application/json"
         self._bot = {"botId": config.bot_id} | ({"customId": config.custom_id} if config.custom_id else {})
 
     async def __aenter__(self) -> Self:
@@ -131,7 +134,7 @@ class AIEngine:
         nonce = None if self._token else await self._admitted_nonce()
         if nonce is None:
             await self._context.admit()
-        headers = self._headers(nonce)
+        headers = self._submit_headers(nonce)
         url = self._submit_url()
         refused = False
         try:
@@ -161,13 +164,10 @@ class AIEngine:
                 nonce.pending += 1
                 return nonce
 
-    def _headers(self, nonce: Nonce | None) -> dict[str, str]:
-        headers = {**self.config.headers, "Content-Type": "application/json"}
+    def _submit_headers(self, nonce: Nonce | None) -> dict[str, str]:
         if nonce is not None:
-            headers["X-WP-Nonce"] = nonce.value
-        elif self._token is not None:
-            headers["Authorization"] = f"Bearer {self._token}"
-        return headers
+            return {**self._headers, "X-WP-Nonce": nonce.value}
+        return {**self._headers, "Authorization": f"Bearer {self._token}"}
 
     def _taken(self, nonce: Nonce | None, reply: Exchange) -> None:
         if nonce is not None:
@@ -216,8 +216,7 @@ class AIEngine:
         for _ in range(_MOST_MOVES):
             await self._context.admit()
             url = self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
-            headers = {**self.config.headers, "Content-Type": "application/json"}
-            async with self._http.exchange(url, headers=headers, body=b"{}") as reply:
+            async with self._http.exchange(url, headers=self._headers, body=b"{}") as reply:
                 if reply.status != 200:
                     await self._refused(reply, url, None)
                     continue

@@ -117,6 +117,7 @@ class Exchange:
         await self._clock.__aenter__()
         if self._task is not None:
             context.in_flight.add(self._task)
+            context.sent_at.setdefault(self._task, self._started)
         try:
             self._response = await self._client.session.post(
                 self._url, data=self._body, headers=self._headers, allow_redirects=False

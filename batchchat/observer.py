@@ -1,0 +1,125 @@
+"""What a run tells the outside, as plain calls; observers only listen, they never steer."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from batchchat.errors import ErrorType, ProviderError
+from batchchat.records import Outcome, PromptId, Usage
+
+__all__ = ["ExitReason", "FailureGroup", "Observers", "RunObserver", "RunPlan", "RunReport"]
+
+ExitReason = str
+
+
+class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run is about to do.
+
+    Attributes:
+        total: Prompts of the input; None where it is a stream whose end is not known.
+        completed: Prompts that have an answer already.
+        concurrency: Prompts that will be in flight at the same time.
+        output: Results path as the user wrote it.
+    """
+
+    total: int | None
+    completed: int
+    concurrency: int
+    output: str
+
+
+class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
+    """Failures of one type: how many, and the message and id of the first."""
+
+    type: ErrorType
+    count: int
+    message: str
+    example_id: PromptId
+
+
+class RunReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a run ended.
+
+    Attributes:
+        exit_code: Exit code of the command line for this end.
+        reason: ``completed``, ``failures``, ``service``, ``limit``, ``results``, ``input``, ``interrupted``
+            or ``terminated``.
+        message: One sentence on what stopped the run; None where it came to its end.
+        total: Prompts of the input; None where the input was a stream that was not read to its end.
+        answered_before, answered, failed: Prompts with an answer from earlier runs, from this one; failures of
+            this one.
+        pending: Prompts left to do; None where the total is not known.
+        attempts: HTTP exchanges of this run by what came of them: ``answered`` or an error type.
+        requests: All requests that were let out, fetches of nonces included.
+        first_answers: Id and text of the first answers of this run, at most three.
+    """
+
+    exit_code: int
+    reason: ExitReason
+    message: str | None
+    total: int | None
+    answered_before: int
+    answered: int
+    failed: int
+    pending: int | None
+    started_at: datetime
+    finished_at: datetime
+    duration_s: float
+    usage: Usage
+    attempts: dict[str, int]
+    requests: int
+    failures: Sequence[FailureGroup]
+    first_answers: Sequence[tuple[PromptId, str]]
+
+
+class RunObserver(Protocol):
+    """Listens to a run; calls come on the run's event loop and must return at once."""
+
+    def run_started(self, plan: RunPlan) -> None:
+        """The input is checked, the first request is about to go out."""
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """Attempt ``number`` (from 1) of a prompt failed; ``retried`` tells whether another one follows."""
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """A prompt's outcome is in its file."""
+
+    def notice(self, message: str, level: int) -> None:
+        """Something worth telling: level 0 is a warning, 1 and 2 are for ``-v`` and ``-vv``."""
+
+    def run_finished(self, report: RunReport) -> None:
+        """All files are closed."""
+
+
+class Observers:
+    """Several observers told as one."""
+
+    def __init__(self, observers: Sequence[RunObserver]) -> None:
+        self._observers = tuple(observers)
+
+    def run_started(self, plan: RunPlan) -> None:
+        """See ``RunObserver``."""
+        for observer in self._observers:
+            observer.run_started(plan)
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """See ``RunObserver``."""
+        for observer in self._observers:
+            observer.attempt_failed(prompt_id, number, error, retried)
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """See ``RunObserver``."""
+        for observer in self._observers:
+            observer.prompt_finished(outcome)
+
+    def notice(self, message: str, level: int) -> None:
+        """See ``RunObserver``."""
+        for observer in self._observers:
+            observer.notice(message, level)
+
+    def run_finished(self, report: RunReport) -> None:
+        """See ``RunObserver``."""
+        for observer in self._observers:
+            observer.run_finished(report)

@@ -1,0 +1,274 @@
+"""Progress and messages on standard error: a bar on a terminal, plain lines elsewhere, JSON lines on request."""
+
+import contextlib
+import os
+import time
+from datetime import UTC, datetime
+from typing import Any, Literal, Protocol, TextIO
+
+import orjson
+
+from batchchat.durations import render_duration
+from batchchat.errors import ProviderError
+from batchchat.observer import RunPlan, RunReport
+from batchchat.records import Outcome, PromptId
+
+__all__ = ["JsonProgress", "LineProgress", "RichProgress", "choose_progress"]
+
+_LINE_EVERY_S = 30.0
+_WARNING, _ALWAYS = 0, -1
+
+
+class _Sink(Protocol):
+    def __call__(self, text: str) -> None: ...
+
+
+def safe_writer(stream: TextIO) -> _Sink:
+    """Writes whole lines; a full or closed standard error must never stop a run, so trouble with it is ignored."""
+
+    def write(text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            stream.write(text + "\n")
+            stream.flush()
+
+    return write
+
+
+class _Counts:
+    """Figures of the running run."""
+
+    def __init__(self) -> None:
+        self.plan = RunPlan(total=None, completed=0, concurrency=0, output="")
+        self.done = self.failed = self.retrying = 0
+        self._retried: set[PromptId] = set()
+        self._began = time.monotonic()
+
+    def start(self, plan: RunPlan) -> None:
+        self.plan = plan
+        self._began = time.monotonic()
+
+    def attempt_failed(self, prompt_id: PromptId, retried: bool) -> None:
+        if retried:
+            self._retried.add(prompt_id)
+        self.retrying = len(self._retried)
+
+    def finished(self, outcome: Outcome) -> None:
+        self._retried.discard(outcome.id)
+        self.retrying = len(self._retried)
+        if outcome.error is None:
+            self.done += 1
+        else:
+            self.failed += 1
+
+    @property
+    def rate(self) -> float:
+        """Prompts finished a second since the start."""
+        elapsed = time.monotonic() - self._began
+        return (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds until the end at this rate; None where total or rate is not known."""
+        if self.plan.total is None or not self.rate:
+            return None
+        return max(0, self.plan.total - self.plan.completed - self.done - self.failed) / self.rate
+
+    def line(self) -> str:
+        """The figures in one plain line."""
+        total = "?" if self.plan.total is None else str(self.plan.total)
+        parts = [f"{self.plan.completed + self.done}/{total} answered", f"{self.failed} failed"]
+        if self.retrying:
+            parts.append(f"{self.retrying} retrying")
+        parts.append(f"{self.rate:.3g}/s")
+        if self.left_s is not None:
+            parts.append(f"about {render_duration(self.left_s)} left")
+        return ", ".join(parts)
+
+
+class LineProgress:
+    """Plain lines: at most one of progress every 30 s, and messages up to the verbosity asked for.
+
+    Args:
+        verbosity: -1 for errors only, 0 as usual, 1 and 2 for ``-v`` and ``-vv``.
+    """
+
+    def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S) -> None:
+        self._write, self._verbosity, self._every_s = write, verbosity, every_s
+        self._counts = _Counts()
+        self._last = time.monotonic()
+
+    def run_started(self, plan: RunPlan) -> None:
+        """Tells the plan."""
+        self._counts.start(plan)
+        if self._verbosity >= 0:
+            total = "prompts from a stream" if plan.total is None else f"{plan.total} prompts"
+            done = f", {plan.completed} answered already" if plan.completed else ""
+            self._write(f"batchchat: {total}{done}; {plan.concurrency} in flight; results in {plan.output}")
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """Tells of an attempt with ``-v``."""
+        self._counts.attempt_failed(prompt_id, retried)
+        if self._verbosity >= 1:
+            self._write(attempt_line(prompt_id, number, error, retried))
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """Tells progress if the last line is old enough; each outcome with ``-vv``."""
+        self._counts.finished(outcome)
+        if self._verbosity >= 2:
+            self._write(f"batchchat: {outcome.id}: {outcome.status} after {outcome.attempts} attempts")
+        now = time.monotonic()
+        if self._verbosity >= 0 and now - self._last >= self._every_s:
+            self._last = now
+            self._write(f"batchchat: {self._counts.line()}")
+
+    def notice(self, message: str, level: int) -> None:
+        """Tells a message of this level or below."""
+        if level <= self._verbosity or level == _ALWAYS:
+            self._write(f"batchchat: {message}")
+
+    def run_finished(self, report: RunReport) -> None:
+        """Nothing more: the summary is the command's."""
+
+
+class JsonProgress:
+    """One JSON object a line, for log collectors: ``time``, ``event`` and the event's own keys."""
+
+    def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S) -> None:
+        self._write, self._verbosity, self._every_s = write, verbosity, every_s
+        self._counts = _Counts()
+        self._last = time.monotonic()
+
+    def run_started(self, plan: RunPlan) -> None:
+        """Event ``run_started``."""
+        self._counts.start(plan)
+        self._tell("run_started", 0, total=plan.total, completed=plan.completed, concurrency=plan.concurrency)
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """Event ``attempt_failed``, with ``-v``."""
+        self._counts.attempt_failed(prompt_id, retried)
+        self._tell(
+            "attempt_failed", 1, id=prompt_id, attempt=number, type=error.type, message=error.message, retried=retried
+        )
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """Event ``prompt_finished`` with ``-vv``, ``progress`` at most every 30 s."""
+        self._counts.finished(outcome)
+        self._tell("prompt_finished", 2, id=outcome.id, status=outcome.status, attempts=outcome.attempts)
+        now = time.monotonic()
+        if now - self._last >= self._every_s:
+            self._last = now
+            counts = self._counts
+            self._tell(
+                "progress",
+                0,
+                total=counts.plan.total,
+                completed=counts.plan.completed + counts.done,
+                failed=counts.failed,
+                retrying=counts.retrying,
+                per_s=round(counts.rate, 3),
+                left_s=counts.left_s,
+            )
+
+    def notice(self, message: str, level: int) -> None:
+        """Event ``notice``."""
+        self._tell("notice", level, message=message)
+
+    def run_finished(self, report: RunReport) -> None:
+        """Event ``run_finished`` with the counts."""
+        self._tell(
+            "run_finished",
+            0,
+            reason=report.reason,
+            message=report.message,
+            exit_code=report.exit_code,
+            total=report.total,
+            answered=report.answered_before + report.answered,
+            failed=report.failed,
+            pending=report.pending,
+        )
+
+    def _tell(self, event: str, level: int, **keys: Any) -> None:
+        if level <= self._verbosity or level == _ALWAYS:
+            record = {"time": datetime.now(UTC), "event": event, **keys}
+            self._write(orjson.dumps(record, default=str, option=orjson.OPT_UTC_Z).decode())
+
+
+class RichProgress:
+    """A bar with counts, rate and time left; messages are printed above it."""
+
+    def __init__(self, stream: TextIO, *, verbosity: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+        self._verbosity = verbosity
+        self._counts = _Counts()
+        self._console = Console(file=stream, highlight=False, no_color=True if os.environ.get("NO_COLOR") else None)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=None),
+            TextColumn("{task.fields[counts]}"),
+            TimeElapsedColumn(),
+            console=self._console,
+            transient=True,
+        )
+        self._task = self._bar.add_task("batchchat", total=None, counts="starting")
+        self._drawn = 0.0
+
+    def run_started(self, plan: RunPlan) -> None:
+        """Draws the bar."""
+        self._counts.start(plan)
+        self._bar.update(self._task, total=plan.total, completed=plan.completed, counts=self._counts.line())
+        self._bar.start()
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """Counts a retry; prints it with ``-v``."""
+        self._counts.attempt_failed(prompt_id, retried)
+        if self._verbosity >= 1:
+            self._print(attempt_line(prompt_id, number, error, retried))
+        self._draw()
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """Moves the bar."""
+        self._counts.finished(outcome)
+        self._draw()
+
+    def notice(self, message: str, level: int) -> None:
+        """Prints a message of this level or below above the bar."""
+        if level <= self._verbosity or level == _ALWAYS:
+            self._print(f"batchchat: {message}")
+
+    def run_finished(self, report: RunReport) -> None:
+        """Takes the bar away."""
+        self._bar.stop()
+
+    def _draw(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn < 0.1:
+            return
+        self._drawn = now
+        counts = self._counts
+        self._bar.update(
+            self._task, completed=counts.plan.completed + counts.done + counts.failed, counts=counts.line()
+        )
+
+    def _print(self, text: str) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._console.print(text, markup=False, soft_wrap=True)
+
+
+def attempt_line(prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> str:
+    """One line about a failed attempt."""
+    after = "asked again" if retried else "given up"
+    return f"batchchat: {prompt_id}: attempt {number}: {error.type}: {error.message} ({after})"
+
+
+def choose_progress(
+    stream: TextIO, *, verbosity: int, log_format: Literal["text", "json"]
+) -> LineProgress | JsonProgress | RichProgress:
+    """The progress that fits where standard error goes: a bar only on a terminal that can draw one."""
+    write = safe_writer(stream)
+    if log_format == "json":
+        return JsonProgress(write, verbosity=verbosity)
+    if verbosity >= 0 and stream.isatty() and os.environ.get("TERM") not in ("dumb", None):
+        return RichProgress(stream, verbosity=verbosity)
+    return LineProgress(write, verbosity=verbosity)

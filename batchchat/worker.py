@@ -1,0 +1,228 @@
+"""One prompt's life: its turns, its attempts and the waits between them, to its outcome."""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from typing import Any
+from weakref import WeakValueDictionary
+
+from batchchat.admission import Abandoned, Admission, estimated_tokens
+from batchchat.errors import AttemptTimeoutError, ProviderError
+from batchchat.limits import Limiter
+from batchchat.observer import RunObserver
+from batchchat.providers.base import ChatRequest, Provider
+from batchchat.records import Completion, Failure, Outcome, Prompt, Usage
+from batchchat.retry import RetryPolicy, attempts
+from batchchat.stopping import StopRules
+
+__all__ = ["Worker"]
+
+
+class Worker:
+    """Turns prompts into outcomes; one instance serves all tasks of a pool.
+
+    Args:
+        slots: One slot for each prompt that may be in flight; held during an attempt, not while waiting for the next.
+        params: Sampling parameters of the job; a prompt's own are laid over them.
+        prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot; 0 for any.
+    """
+
+    def __init__(
+        self,
+        provider: Provider,
+        *,
+        limiter: Limiter,
+        admission: Admission,
+        policy: RetryPolicy,
+        rules: StopRules,
+        observer: RunObserver,
+        slots: asyncio.Semaphore,
+        params: Mapping[str, Any],
+        prompt_s: float = 0.0,
+    ) -> None:
+        self._provider, self._limiter, self._admission = provider, limiter, admission
+        self._policy, self._rules, self._observer = policy, rules, observer
+        self._slots, self._params, self._prompt_s = slots, params, prompt_s
+        self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self.attempts: dict[str, int] = {}
+
+    async def complete_prompt(self, prompt: Prompt, fingerprint: str) -> tuple[Outcome, ProviderError | None]:
+        """The prompt's outcome, and the error behind a failed one.
+
+        Raises:
+            Abandoned: The run stopped first; the prompt stays pending.
+        """
+        life = _Life(prompt)
+        error: ProviderError | None = None
+        completion: Completion | None = None
+        try:
+            if prompt.chat_id is None:
+                completion = await self._within_deadline(life)
+            else:
+                # Prompts that share a conversation on purpose are asked one after another.
+                async with self._chat(prompt.chat_id):
+                    completion = await self._within_deadline(life)
+        except ProviderError as caught:
+            error = caught
+        finally:
+            sent_at = self._admission.forget()
+        latency_s = None if sent_at is None else round(asyncio.get_running_loop().time() - sent_at, 6)
+        outcome = Outcome(
+            id=prompt.id,
+            index=prompt.index,
+            completion=completion,
+            error=None if error is None else Failure.from_error(error),
+            attempts=life.attempts,
+            latency_s=latency_s,
+            responses=life.responses if prompt.turns and error is None else None,
+            provider=self._provider.kind,
+            fingerprint=fingerprint,
+            line=prompt.line,
+        )
+        return outcome, error
+
+    def _chat(self, chat_id: str) -> asyncio.Lock:
+        lock = self._chats.get(chat_id)
+        if lock is None:
+            lock = self._chats[chat_id] = asyncio.Lock()
+        return lock
+
+    async def _within_deadline(self, life: "_Life") -> Completion:
+        if not self._prompt_s:
+            return await self._converse(life)
+        clock = asyncio.timeout(None)
+        life.clock, life.clock_s = clock, self._prompt_s
+        try:
+            async with clock:
+                return await self._converse(life)
+        except TimeoutError:
+            if not clock.expired():
+                raise
+            cause = f"; the last attempt met: {life.last_error.message}" if life.last_error else ""
+            raise AttemptTimeoutError(f"no answer within {self._prompt_s:g} s (--prompt-deadline){cause}") from None
+
+    async def _converse(self, life: "_Life") -> Completion:
+        """The answer to the prompt, or to its last turn with the answers before it as history."""
+        prompt = life.prompt
+        params = {**self._params, **prompt.params} if prompt.params else dict(self._params)
+        first = prompt.messages[0].get("role") if prompt.messages else None
+        system = None if first in ("system", "developer") else prompt.system
+        request = ChatRequest(
+            messages=prompt.messages,
+            system=system,
+            model=prompt.model,
+            params=params,
+            chat_id=prompt.chat_id,
+            given=len(prompt.messages),
+        )
+        if not prompt.turns:
+            return await self._answer(request, life)
+        messages = list(prompt.messages)
+        chat_id = prompt.chat_id or secrets.token_hex(6)
+        usage = Usage()
+        for turn in prompt.turns:
+            messages = [*messages, {"role": "user", "content": turn}]
+            completion = await self._answer(
+                ChatRequest(
+                    messages=messages,
+                    system=system,
+                    model=prompt.model,
+                    params=params,
+                    chat_id=chat_id,
+                    given=request.given,
+                ),
+                life,
+            )
+            life.responses.append(completion.text)
+            usage += completion.usage or Usage()
+            messages = [*messages, {"role": "assistant", "content": completion.text or ""}]
+        return Completion(
+            text=completion.text,
+            finish_reason=completion.finish_reason,
+            model=completion.model,
+            usage=usage if usage != Usage() else None,
+            tool_calls=completion.tool_calls,
+            first_delta_s=completion.first_delta_s,
+        )
+
+    async def _answer(self, request: ChatRequest, life: "_Life") -> Completion:
+        """The answer to one request, asked as often as the policy allows.
+
+        The first attempt is made by itself, so that a prompt that needs no other pays nothing for the retries.
+        """
+        life.tries = 0
+        try:
+            return await self._attempt(request, life)
+        except ProviderError as error:
+            if not self._worth_retrying(error, life):
+                raise
+            first = error
+
+        def worth_retrying(error: Exception) -> bool:
+            return isinstance(error, ProviderError) and self._worth_retrying(error, life)
+
+        async for attempt in attempts(self._policy, worth_retrying):
+            with attempt:
+                if attempt.num == 1:
+                    raise first
+                return await self._attempt(request, life)
+        raise first
+
+    async def _attempt(self, request: ChatRequest, life: "_Life") -> Completion:
+        async with self._slots:
+            life.begin()
+            self._admission.expect(estimated_tokens(request.messages, request.system, request.params))
+            try:
+                completion = await self._provider.complete(request)
+            except ProviderError as error:
+                self._failed(error, life)
+                raise
+            self._count("answered")
+            self._admission.settle(completion.usage)
+            return completion
+
+    def _failed(self, error: ProviderError, life: "_Life") -> None:
+        """Tells of a failed attempt and makes the run wait if the service asked for it.
+
+        Raises:
+            Abandoned: The run is stopping and this prompt could have been tried again.
+        """
+        self._count(error.type)
+        life.last_error = error
+        if error.retry_after_s is not None:
+            if self._rules.wait_too_long(error):
+                error.stops_run = True
+            elif error.retry_after_s > 0 and self._limiter.pause(error.retry_after_s):
+                self._observer.notice(f"waiting {error.retry_after_s:.3g} s, as the service asks: {error.message}", 1)
+        if self._admission.closed and error.may_retry:
+            raise Abandoned from error
+        self._observer.attempt_failed(life.prompt.id, life.attempts, error, self._worth_retrying(error, life))
+
+    def _worth_retrying(self, error: ProviderError, life: "_Life") -> bool:
+        limit = self._policy.retries if error.retry_limit is None else min(self._policy.retries, error.retry_limit)
+        return error.may_retry and life.tries <= limit
+
+    def _count(self, outcome: str) -> None:
+        self.attempts[outcome] = self.attempts.get(outcome, 0) + 1
+
+
+class _Life:
+    """What one prompt has gone through so far."""
+
+    __slots__ = ("attempts", "clock", "clock_s", "last_error", "prompt", "responses", "tries")
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.attempts = 0
+        self.tries = 0
+        self.responses: list[str | None] = []
+        self.last_error: ProviderError | None = None
+        self.clock: asyncio.Timeout | None = None
+        self.clock_s = 0.0
+
+    def begin(self) -> None:
+        """Counts an attempt; the first one starts the prompt's own clock."""
+        if self.clock is not None and not self.attempts:
+            self.clock.reschedule(asyncio.get_running_loop().time() + self.clock_s)
+        self.attempts += 1
+        self.tries += 1

@@ -1,0 +1,47 @@
+"""Shared by all tests: no connection leaves this machine, and mocked answers fit the installed aiohttp."""
+
+import socket
+
+import aiohttp
+import pytest
+from aioresponses import core as aioresponses_core
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuses every connection that is not for this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and address[0] not in ("127.0.0.1", "::1", "localhost"):
+            raise OSError(f"tests talk to loopback only, not to {address[0]}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Nonces and keys of this machine's user take no part."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    for name in ("OPENAI_API_KEY", "BATCHCHAT_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+class _Response(aiohttp.ClientResponse):
+    """aioresponses does not know the argument that newer versions of aiohttp need (its issue 289)."""
+
+    def __init__(self, *args, **kwargs) -> None:
+        kwargs.setdefault("stream_writer", None)
+        super().__init__(*args, **kwargs)
+
+
+@pytest.fixture
+def mocked_http(monkeypatch: pytest.MonkeyPatch):
+    """aioresponses for what a provider asks and parses."""
+    monkeypatch.setattr(aioresponses_core, "ClientResponse", _Response)
+    with aioresponses_core.aioresponses() as mocked:
+        yield mocked

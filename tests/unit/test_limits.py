@@ -1,0 +1,208 @@
+"""No sliding window ever holds more requests than its rate allows, and little of the rate is given away."""
+
+import asyncio
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from batchchat.durations import Rate, parse_rate
+from batchchat.limits import Limiter
+from tests.virtual_time import run_virtual
+
+
+def worst_window(times: list[float], window_s: float) -> int:
+    """Most send times in any half-open window of this length."""
+    worst, start = 0, 0
+    for end, at in enumerate(times):
+        while times[start] <= at - window_s:
+            start += 1
+        worst = max(worst, end - start + 1)
+    return worst
+
+
+async def send_times(limiter: Limiter, count: int, *, tasks: int = 16, tokens: int = 0) -> list[float]:
+    loop = asyncio.get_running_loop()
+    times: list[float] = []
+    todo = iter(range(count))
+
+    async def worker() -> None:
+        for _ in todo:
+            await limiter.acquire(tokens)
+            times.append(loop.time())
+
+    await asyncio.gather(*(worker() for _ in range(tasks)))
+    return times
+
+
+async def paced(rate: str, count: int, **options: int) -> list[float]:
+    return await send_times(Limiter([parse_rate(rate)], **options), count)
+
+
+@pytest.mark.parametrize(("rate", "share"), [("1/s", 0.99), ("20/s", 0.99), ("200/s", 0.95), ("600/min", 0.99)])
+def test_rate_holds_in_every_window_and_is_nearly_used_up(rate: str, share: float) -> None:
+    """Timers here wake 1 ms late, as real ones do."""
+    limit = parse_rate(rate)
+    count = limit.count * 5 + 1
+    times = run_virtual(paced(rate, count), late_s=0.001)
+    assert worst_window(times, limit.per_s) <= limit.count
+    achieved = (count - 1) / (times[-1] - times[0])
+    assert share < achieved / (limit.count / limit.per_s) <= 1
+
+
+def test_rate_holds_though_the_loop_stalls() -> None:
+    """After a stall the late requests are not sent on top of the ones that are due."""
+
+    async def stalling() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(200, 1.0)])
+        times = []
+        for number in range(1500):
+            await limiter.acquire()
+            times.append(loop.time())
+            if number % 97 == 0:
+                loop.now += random.Random(number).uniform(0, 0.3)
+        return times
+
+    assert worst_window(run_virtual(stalling()), 1.0) <= 200
+
+
+def test_burst_goes_out_at_once_but_within_the_window() -> None:
+    times = run_virtual(paced("10/s", 40, burst=5))
+    assert times[4] - times[0] < 0.01
+    assert worst_window(times, 1.0) <= 10
+
+
+def test_default_sends_one_at_a_time() -> None:
+    """A bucket of ten per second would let nineteen through in the first second."""
+    times = run_virtual(paced("10/s", 20))
+    assert worst_window(times, 1.0) <= 10
+    assert times[1] - times[0] > 0.09
+
+
+def test_several_rates_hold_together() -> None:
+    async def both() -> list[float]:
+        return await send_times(Limiter([Rate(5, 1.0), Rate(60, 60.0)]), 150)
+
+    times = run_virtual(both())
+    assert worst_window(times, 1.0) <= 5
+    assert worst_window(times, 60.0) <= 60
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.integers(1, 40), st.sampled_from([1.0, 60.0]), st.integers(1, 10), st.lists(st.floats(0, 3), max_size=40),
+    st.floats(0, 0.02),
+)  # fmt: skip
+def test_no_pattern_of_arrivals_breaks_a_window(count, per_s, burst, gaps, late_s) -> None:
+    async def arrivals() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(count, per_s)], burst=burst)
+        times = []
+
+        async def one() -> None:
+            await limiter.acquire()
+            times.append(loop.time())
+
+        tasks = []
+        for gap in gaps:
+            tasks += [asyncio.create_task(one()) for _ in range(1 + int(gap * 7) % 4)]
+            await asyncio.sleep(gap)
+        await asyncio.gather(*tasks)
+        return times
+
+    assert worst_window(run_virtual(arrivals(), late_s=late_s), per_s) <= count
+
+
+def test_pause_holds_everyone_and_lets_them_out_spread() -> None:
+    """Fifty wait for two seconds: none is early, not all are at one instant, all are out soon after."""
+
+    async def paused() -> list[float]:
+        limiter = Limiter()
+        start = asyncio.get_running_loop().time()
+        assert limiter.pause(2.0)
+        return [at - start for at in await send_times(limiter, 50, tasks=50)]
+
+    times = run_virtual(paused())
+    assert min(times) >= 2.0
+    assert max(times) - min(times) > 0.1
+    assert max(times) < 4.0
+
+
+def test_shorter_pause_does_not_end_a_longer_one() -> None:
+    async def paused() -> float:
+        limiter = Limiter()
+        start = asyncio.get_running_loop().time()
+        limiter.pause(5.0)
+        assert not limiter.pause(1.0)
+        await limiter.acquire()
+        return asyncio.get_running_loop().time() - start
+
+    assert run_virtual(paused()) >= 5.0
+
+
+def test_cancelled_waiter_does_not_end_the_pause_nor_its_neighbours_turn() -> None:
+    async def paused() -> float:
+        limiter = Limiter([Rate(1, 1.0)])
+        start = asyncio.get_running_loop().time()
+        limiter.pause(3.0)
+        first, second = (asyncio.create_task(limiter.acquire()) for _ in range(2))
+        await asyncio.sleep(1)
+        first.cancel()
+        await second
+        return asyncio.get_running_loop().time() - start
+
+    assert run_virtual(paused()) >= 3.0
+
+
+def test_tokens_of_any_minute_stay_within_the_budget() -> None:
+    async def spent() -> list[float]:
+        return await send_times(Limiter(tokens_per_minute=1000), 40, tokens=100)
+
+    assert worst_window(run_virtual(spent()), 60.0) <= 10
+
+
+def test_prompt_larger_than_the_budget_runs_alone_and_in_its_turn() -> None:
+    """First come first served: the large one is neither refused nor starved by small ones."""
+
+    async def mixed() -> list[tuple[int, float]]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        log: list[tuple[int, float]] = []
+
+        async def one(tokens: int) -> None:
+            await limiter.acquire(tokens)
+            log.append((tokens, loop.time()))
+
+        await asyncio.gather(*(one(tokens) for tokens in [10] * 5 + [1500] + [10] * 5))
+        return log
+
+    log = run_virtual(mixed())
+    assert [tokens for tokens, _ in log] == [10] * 5 + [1500] + [10] * 5
+    times = [at for _, at in log]
+    assert times[5] - times[4] >= 60.0
+    assert times[6] - times[5] >= 60.0
+
+
+def test_reported_usage_replaces_the_estimate() -> None:
+    async def corrected() -> float:
+        limiter = Limiter(tokens_per_minute=1000)
+        start = asyncio.get_running_loop().time()
+        receipt = await limiter.acquire(900)
+        limiter.correct(receipt, 100)
+        await limiter.acquire(800)
+        return asyncio.get_running_loop().time() - start
+
+    assert run_virtual(corrected()) < 0.001
+
+
+def test_without_limits_nobody_waits() -> None:
+    async def free() -> float:
+        limiter = Limiter()
+        start = asyncio.get_running_loop().time()
+        await send_times(limiter, 1000)
+        assert limiter.admitted == 1000
+        return asyncio.get_running_loop().time() - start
+
+    assert run_virtual(free()) < 0.001
