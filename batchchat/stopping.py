@@ -62,8 +62,8 @@ class StopRules:
             if self.wait_too_long(error):
                 return StopReason(
                     kind="service",
-                    message=f"the service asks to wait {error.retry_after_s:.0f} s, longer than --max-retry-wait allows "
-                    f"({self._max_wait_s:.0f} s): {error.message}",
+                    message=f"the service asks to wait {error.retry_after_s:.0f} s, longer than --max-retry-wait "
+                    f"({self._max_wait_s:.0f} s) allows: {error.message}",
                 )
             if reason := self._service_reason(error):
                 return reason

@@ -94,8 +94,8 @@ def page_error(body: bytes) -> ProviderError:
     """The error of a body with status 200 that is neither a stream nor an answer in JSON."""
     if not body.strip():
         return IncompleteError("the service sent an empty body", status=200)
-    if body.lstrip().startswith(b"{"):
-        return IncompleteError("the answer's JSON ended in its middle", status=200)
+    if body.lstrip().startswith((b"{", b":")):  # JSON that was cut, or nothing but comments of a stream
+        return IncompleteError("the answer ended in its middle", status=200)
     if not looks_like_html(body):
         return ProtocolError(f"expected a chat answer, found: {plain_text(body)}", status=200)
     lowered = body[:65536].lower()

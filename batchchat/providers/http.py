@@ -26,6 +26,8 @@ _USER_AGENT = f"batchchat/{VERSION}"
 # After the last event the end of the body normally follows at once and makes the connection reusable;
 # a server that leaves it open for longer than this costs one connection instead of a worker's time.
 _LINGER_S = 0.5
+# Usage and the like may follow the end of an answer; not worth a long wait.
+_TRAILER_S = 5.0
 _HIDDEN = 4096
 
 
@@ -89,6 +91,7 @@ class Exchange:
         "_client",
         "_clock",
         "_deadline",
+        "_ending",
         "_headers",
         "_idle_s",
         "_loop",
@@ -104,6 +107,7 @@ class Exchange:
         self._client, self._url, self._headers, self._body = client, url, headers, body
         self._idle_s = client.context.idle_s
         self._received = 0
+        self._ending = False
         self._response: aiohttp.ClientResponse | None = None
         self.first_byte_s: float | None = None
 
@@ -149,7 +153,7 @@ class Exchange:
 
     async def read(self) -> bytes:
         """The next bytes of the body, as they came from the network; empty at its end."""
-        chunk = await self._answer.content.readany()
+        chunk = await self._next_chunk()
         if chunk:
             now = self._loop.time()
             if not self._received:
@@ -160,7 +164,7 @@ class Exchange:
                     f"the answer is longer than {self._client.context.max_response_bytes} bytes "
                     "(--max-response-bytes); it was not read to its end"
                 )
-            if self._idle_s:
+            if self._idle_s and not self._ending:
                 idle_at = now + self._idle_s
                 self._clock.reschedule(idle_at if self._deadline is None else min(idle_at, self._deadline))
         return chunk
@@ -172,11 +176,22 @@ class Exchange:
             parts.append(chunk)
         return b"".join(parts)
 
-    def expect_end(self, idle_s: float) -> None:
-        """Shortens the silence allowed from now on: the answer is there, only its trimmings may follow."""
-        self._idle_s = min(self._idle_s or idle_s, idle_s)
-        at = self._loop.time() + self._idle_s
-        self._clock.reschedule(at if self._deadline is None else min(at, self._deadline))
+    def expect_end(self) -> None:
+        """The answer is whole and only trimmings may follow: from now on silence or a lost connection is its end."""
+        self._ending = True
+
+    async def _next_chunk(self) -> bytes:
+        content = self._answer.content
+        try:
+            if not self._ending:
+                return await content.readany()
+            async with asyncio.timeout(_TRAILER_S):
+                return await content.readany()
+        except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
+            if not self._ending:
+                raise_network_error(error, self._url, begun=self.begun)
+            self._answer.close()
+            return b""
 
     async def linger(self) -> None:
         """Reads the rest of the body, briefly, so that the connection can serve the next prompt."""

@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from batchchat.errors import IncompleteError, ProtocolError, ProviderError, ServerError
+from batchchat.errors import IncompleteError, ProtocolError, ServerError
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta, text_of
 from batchchat.providers.http import Exchange
 from batchchat.providers.openai_errors import object_error, page_error, refused_error
@@ -13,9 +13,6 @@ from batchchat.records import Completion, Usage
 from batchchat.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["CompletionReader"]
-
-# The finish reason ends the answer; usage and [DONE] may follow, and are not worth a long wait.
-_TRAILER_S = 5.0
 
 
 class CompletionReader:
@@ -45,19 +42,15 @@ class CompletionReader:
         Raises:
             ProviderError: No terminal event came, or a failure was told.
         """
-        try:
-            while chunk := await reply.read():
-                if not self._is_stream:
-                    self._raw.append(chunk)
-                for event in self._decoder.feed(chunk):
-                    if text := self._take(event, reply):
-                        yield TextDelta(text)
-                if self._done:
-                    await reply.linger()
-                    break
-        except (OSError, ProviderError) as error:
-            if self._finish is None or isinstance(error, ServerError | ProtocolError):
-                raise
+        while chunk := await reply.read():
+            if not self._is_stream:
+                self._raw.append(chunk)
+            for event in self._decoder.feed(chunk):
+                if text := self._take(event, reply):
+                    yield TextDelta(text)
+            if self._done:
+                await reply.linger()
+                break
         for event in self._decoder.finish():
             if text := self._take(event, reply, cut=True):
                 yield TextDelta(text)
@@ -127,7 +120,7 @@ class CompletionReader:
             _merge_call(self._tools, call, position)
         if reason := choice.get("finish_reason"):
             self._finish = str(reason)
-            reply.expect_end(_TRAILER_S)
+            reply.expect_end()
         return text
 
     def _completion(self, reply: Exchange) -> Completion:

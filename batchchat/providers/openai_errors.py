@@ -69,7 +69,7 @@ def page_error(body: bytes) -> ProviderError:
     """The error of a body with status 200 that is neither a stream nor a chat completion."""
     if not body.strip():
         return IncompleteError("the service sent an empty body", status=200)
-    if body.lstrip().startswith((b"{", b"data:")):
+    if body.lstrip().startswith((b"{", b"data:", b":")):
         return IncompleteError("the answer ended in its middle", status=200)
     what = "an HTML page" if looks_like_html(body) else "something else"
     return ProtocolError(

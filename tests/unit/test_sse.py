@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from batchchat.sse import SSEDecoder
 
 
-def decoded(data: bytes, cuts: list[int] = []) -> list[tuple[str, bytes]]:  # noqa: B006
+def decoded(data: bytes, cuts: list[int] = []) -> list[tuple[str, bytes]]:
     decoder = SSEDecoder()
     events = []
     edges = [0, *sorted(cut % (len(data) + 1) for cut in cuts), len(data)]

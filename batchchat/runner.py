@@ -1,0 +1,432 @@
+"""One job from start to report."""
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import Coroutine, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import msgspec
+import platformdirs
+
+from batchchat.admission import Abandoned, Admission
+from batchchat.config import JobConfig, provider_config
+from batchchat.descriptors import fit_concurrency
+from batchchat.errors import BatchchatError, ConfigError, PromptFileError, ProviderError, ResultsWriteError
+from batchchat.limits import Limiter
+from batchchat.observer import Observers, RunObserver, RunPlan, RunReport
+from batchchat.pool import InputOrder, PromptSource, WorkerPool
+from batchchat.prompts import PromptReader
+from batchchat.providers.base import Provider, ProviderContext, digest_of
+from batchchat.records import Failure, InputFault, Outcome, Prompt
+from batchchat.results import RunFiles, RunOutput, run_files
+from batchchat.retry import RetryPolicy
+from batchchat.stopping import StopReason, StopRules
+from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
+from batchchat.tally import Tally
+from batchchat.worker import Worker
+
+__all__ = ["JobRun", "run_job", "run_job_sync"]
+
+T = TypeVar("T")
+_EXIT_CODES = {"service": 4, "limit": 5, "results": 6, "input": 3, "interrupted": 130, "terminated": 143}
+
+
+async def run_job(
+    job: JobConfig,
+    *,
+    observers: Sequence[RunObserver] = (),
+    environ: Mapping[str, str] | None = None,
+    handle_signals: bool = False,
+) -> RunReport:
+    """Runs one job to its end, or to the reason that stops it.
+
+    Args:
+        job: What ``load_job`` gives.
+        observers: Told of what happens; see ``RunObserver``.
+        environ: Where keys and proxies are looked up; the process's own by default.
+        handle_signals: Whether SIGINT, SIGTERM and SIGHUP drain the run (the loop must be the main thread's).
+
+    Returns:
+        How it ended; every answer that arrived is in the results file.
+
+    Raises:
+        ConfigError: The job cannot be run as it is.
+        PromptFileError: The input is faulty (unless ``lenient``), or cannot be read.
+        ResultsFileError: The results file cannot be used.
+    """
+    run = JobRun(job, Observers(observers), os.environ if environ is None else environ)
+    return await run.run(handle_signals=handle_signals)
+
+
+def run_job_sync(
+    job: JobConfig, *, observers: Sequence[RunObserver] = (), environ: Mapping[str, str] | None = None
+) -> RunReport:
+    """``run_job`` for code without an event loop, and for notebooks, whose loop is running already."""
+    main = run_job(job, observers=observers, environ=environ)
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return run_on_fast_loop(main)
+    results: list[RunReport] = []
+    errors: list[BaseException] = []
+
+    def target() -> None:
+        try:
+            results.append(run_on_fast_loop(main))
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=target, name="batchchat-run")
+    thread.start()
+    thread.join()
+    if errors:
+        raise errors[0]
+    return results[0]
+
+
+def run_on_fast_loop(main: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine on uvloop where it is installed, else on asyncio's own loop."""
+    factory = None
+    if sys.platform != "win32":
+        try:
+            import uvloop
+
+            factory = uvloop.new_event_loop
+        except ImportError:
+            factory = None
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(main)
+
+
+class JobRun:
+    """The state of one run; used once."""
+
+    def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str]) -> None:
+        self._job, self._observer, self._environ = job, observer, environ
+        self._files = checked_files(job)
+        self._stop_reason: StopReason | None = None
+        self._aborted = False
+        self._pool: WorkerPool[ToDo] | None = None
+        self._order = InputOrder() if job.output.order == "input" else None
+        self._limiter = Limiter(job.rate, burst=job.burst, tokens_per_minute=job.tokens_per_minute)
+        self._admission = Admission(self._limiter)
+        self._concurrency = fit_concurrency(job.concurrency)
+        self._provider = self._make_provider()
+        self._reader = PromptReader(job.input_settings())
+        self._tally = Tally()
+        self._rules = StopRules()
+        self._exit_code: int | None = None
+
+    async def run(self, *, handle_signals: bool) -> RunReport:
+        """See ``run_job``."""
+        loop = asyncio.get_running_loop()
+        signals = Signals(self, loop) if handle_signals else None
+        try:
+            output = await asyncio.to_thread(RunOutput.open, self._files, self._job.output)
+            try:
+                self._warn(output.repairs)
+                survey = await self._survey(output)
+                await self._run_pool(output, survey)
+            except BaseException as error:
+                output.failed(error)
+                raise
+            finally:
+                trouble = await output.close()
+        finally:
+            if signals is not None:
+                signals.restore()
+        for message in trouble:
+            self._problem(message)
+        report = self._report(survey)
+        if (warning := output.write_summary(report, self._job)) is not None:
+            self._observer.notice(warning, 0)
+        self._observer.run_finished(report)
+        return report
+
+    def stop(self, reason: StopReason, *, exit_code: int | None = None) -> None:
+        """Sends nothing new; what is on the wire may come to its end within the grace time. The first reason counts."""
+        if self._stop_reason is not None:
+            return
+        self._stop_reason = reason
+        self._exit_code = exit_code
+        self._admission.closed = True
+        self._observer.notice(f"stopping: {reason.message}", 0)
+        if self._pool is not None:
+            self._pool.drain()
+            asyncio.get_running_loop().call_later(self._job.grace_s, self.abort)
+
+    def abort(self) -> None:
+        """Gives up what is on the wire."""
+        self._admission.closed = True
+        self._aborted = True
+        if self._pool is not None:
+            self._pool.abort()
+
+    async def _survey(self, output: RunOutput) -> Survey | None:
+        """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
+        if not self._reader.reiterable:
+            return None
+        found = await asyncio.to_thread(
+            survey_input,
+            self._reader,
+            output.completed,
+            self._fingerprint,
+            on_change=self._job.on_change,
+            cancelled=lambda: self._stop_reason is not None,
+        )
+        if self._stop_reason is not None:
+            return None
+        fault = found.first_fault
+        if fault is not None and not self._job.lenient:
+            more = (
+                f" (and {found.faults - 1} more faulty lines; 'batchchat check' lists them)" if found.faults > 1 else ""
+            )
+            raise PromptFileError(fault.path, fault.reason + more, fault.line_number)
+        if found.changed:
+            if self._job.on_change == "error":
+                raise mismatch(found.changed[0], len(found.changed))
+            await asyncio.to_thread(output.redo, found.changed)
+            self._observer.notice(
+                f"{len(found.changed)} stored answers no longer fit and are asked for again; "
+                f"the old ones are in {self._files.torn}",
+                0,
+            )
+        return found
+
+    async def _run_pool(self, output: RunOutput, survey: Survey | None) -> None:
+        job = self._job
+        total = None if survey is None else survey.total
+        completed = 0 if survey is None else survey.completed
+        plan = RunPlan(total=total, completed=completed, concurrency=self._concurrency, output=self._files.results)
+        self._rules = StopRules(
+            max_wait_s=job.retry.max_wait_s,
+            max_failures=job.stop.max_failures_count,
+            max_failed_share=job.stop.max_failures_share,
+            total=total,
+        )
+        self._observer.run_started(plan)
+        if self._concurrency < job.concurrency:
+            self._observer.notice(
+                f"concurrency is {self._concurrency} and not {job.concurrency}: the limit on open files allows no more",
+                0,
+            )
+        if self._stop_reason is not None or (survey is not None and survey.completed == survey.total):
+            return
+        async with self._provider:
+            worker = Worker(
+                self._provider,
+                limiter=self._limiter,
+                admission=self._admission,
+                policy=RetryPolicy(retries=job.retry.retries),
+                rules=self._rules,
+                observer=self._observer,
+                slots=asyncio.Semaphore(self._concurrency),
+                params=job.prompt.params,
+                prompt_s=job.timeout.prompt_s,
+            )
+            self._tally.attempts = worker.attempts
+            await self._work(worker, output)
+
+    async def _work(self, worker: Worker, output: RunOutput) -> None:
+        job = self._job
+        items = to_do(self._reader, output.completed, self._fingerprint, on_change=job.on_change, lenient=job.lenient)
+        source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
+
+        async def handle(item: ToDo) -> None:
+            await self._handle(item, worker, output)
+
+        # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
+        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
+        timer = None
+        if job.timeout.run_s:
+            timer = asyncio.get_running_loop().call_later(job.timeout.run_s, self._deadline)
+        try:
+            await self._pool.run()
+        except* BatchchatError as group:
+            raise group.exceptions[0] from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _handle(self, item: ToDo, worker: Worker, output: RunOutput) -> None:
+        """One item's whole life; an answer that arrived is written whatever happens meanwhile."""
+        if isinstance(item, BatchchatError):
+            self.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
+            return
+        ticket = self._order.ticket() if self._order is not None else None
+        try:
+            if isinstance(item, InputFault):
+                outcome, error = fault_outcome(item), None
+            else:
+                outcome, error = await worker.complete_prompt(*item)
+            await self._record(outcome, error, ticket, output)
+        except Abandoned:
+            return
+        finally:
+            if self._order is not None and ticket is not None:
+                self._order.leave(ticket)
+
+    async def _record(
+        self, outcome: Outcome, error: ProviderError | None, ticket: int | None, output: RunOutput
+    ) -> None:
+        pool, task = self._pool, asyncio.current_task()
+        if pool is None or task is None:
+            raise RuntimeError("an outcome without a running pool")
+        pool.writing.add(task)
+        try:
+            if self._order is not None and ticket is not None:
+                await self._order.wait(ticket)
+            await output.write(outcome)
+        except ResultsWriteError as failed:
+            self.stop(StopReason(kind="results", message=str(failed)))
+            return
+        finally:
+            pool.writing.discard(task)
+        self._tally.add(outcome)
+        self._observer.prompt_finished(outcome)
+        if outcome.error is None:
+            self._rules.answered()
+        elif (reason := self._rules.failed(outcome.id, error)) is not None:
+            self.stop(reason)
+
+    def _deadline(self) -> None:
+        self.stop(StopReason(kind="limit", message=f"the run's --deadline of {self._job.timeout.run_s:g} s is over"))
+        self.abort()
+
+    def _fingerprint(self, prompt: Prompt) -> str:
+        params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params
+        return digest_of(self._provider.identity(prompt, params))
+
+    def _make_provider(self) -> Provider:
+        job = self._job
+        provider_class, config = provider_config(job)
+        check = getattr(provider_class, "check_usable", None)
+        if check is not None:
+            check(config)
+        folder = str(platformdirs.user_cache_path("batchchat")) if job.nonce_cache else None
+        context = ProviderContext(
+            admit=self._admission.admit,
+            in_flight=self._admission.in_flight,
+            sent_at=self._admission.sent_at,
+            notice=self._observer.notice,
+            connect_s=job.timeout.connect_s,
+            idle_s=job.timeout.idle_s,
+            attempt_s=job.timeout.attempt_s,
+            max_response_bytes=job.max_response_bytes,
+            proxy=job.proxy,
+            nonce_folder=folder,
+            environ=self._environ,
+        )
+        return provider_class(config, context)
+
+    def _warn(self, messages: Sequence[str]) -> None:
+        for message in messages:
+            self._observer.notice(message, 0)
+
+    def _problem(self, message: str) -> None:
+        """Trouble while closing the files: an answer may not be where it should be."""
+        self._observer.notice(message, 0)
+        if self._stop_reason is None or self._stop_reason.kind != "results":
+            self._stop_reason = StopReason(kind="results", message=message)
+            self._exit_code = None
+
+    def _report(self, survey: Survey | None) -> RunReport:
+        reason = self._stop_reason
+        pending = None
+        before = survey.completed if survey is not None else 0
+        if survey is not None:
+            pending = survey.total - before - self._tally.answered - self._tally.failed
+        if reason is not None:
+            code = self._exit_code or _EXIT_CODES[reason.kind]
+        else:
+            code = 1 if self._tally.failed else 0
+        total = survey.total if survey is not None else None
+        if survey is None and reason is None:
+            total, pending = self._tally.answered + self._tally.failed, 0
+        return self._tally.report(
+            exit_code=code,
+            reason=reason.kind if reason else "failures" if self._tally.failed else "completed",
+            message=reason.message if reason else None,
+            total=total,
+            answered_before=before,
+            pending=pending,
+            requests=self._limiter.admitted,
+        )
+
+
+class Signals:
+    """First SIGINT, SIGTERM or SIGHUP: drain. Second: abort."""
+
+    def __init__(self, run: JobRun, loop: asyncio.AbstractEventLoop) -> None:
+        self._run, self._loop = run, loop
+        self._seen = 0
+        self._handled: list[signal.Signals] = []
+        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # A run that nohup started ignores SIGHUP, and goes on ignoring it.
+            if number is None or signal.getsignal(number) == signal.SIG_IGN:
+                continue
+            try:
+                loop.add_signal_handler(number, self._received, number)
+            except (NotImplementedError, RuntimeError, ValueError):
+                continue
+            self._handled.append(number)
+
+    def restore(self) -> None:
+        """Gives the signals back."""
+        for number in self._handled:
+            self._loop.remove_signal_handler(number)
+
+    def _received(self, number: signal.Signals) -> None:
+        self._seen += 1
+        if self._seen > 1:
+            self._run.abort()
+            return
+        kind, what = ("interrupted", "interrupted") if number == signal.SIGINT else ("terminated", "terminated")
+        self._run.stop(
+            StopReason(
+                kind="interrupted" if kind == "interrupted" else "terminated",
+                message=f"{what}; prompts in flight may finish, once more ends at once",
+            )
+        )
+
+
+def checked_files(job: JobConfig) -> RunFiles:
+    """The run's files.
+
+    Raises:
+        ConfigError: No results path is given, or it is one of the inputs.
+    """
+    path = job.output.path
+    if not path:
+        raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
+    if path != "-":
+        real = os.path.realpath(path)
+        if any(name != "-" and os.path.realpath(name) == real for name in job.input):
+            raise ConfigError(f"{path} is both input and results file; name another file with -o")
+    return run_files(path, job.errors, job.summary)
+
+
+def fault_outcome(fault: InputFault) -> Outcome:
+    """The error line of a faulty input line."""
+    return Outcome(
+        id=fault.id,
+        index=fault.index,
+        error=Failure(type="input", message=f"{fault.path}:{fault.line_number}: {fault.reason}"),
+        line=fault.line,
+    )
+
+
+def utc_now() -> datetime:
+    """Wall-clock time for records; waits and rates never use it."""
+    return datetime.now(UTC)
+
+
+def without_secrets(job: JobConfig) -> dict[str, Any]:
+    """The job's settings as they may be shown: header values and user info in URLs hidden."""
+    shown: dict[str, Any] = msgspec.to_builtins(job)
+    return shown

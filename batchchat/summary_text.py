@@ -1,0 +1,58 @@
+"""The summary of a run as a few lines of text."""
+
+from collections.abc import Iterator
+
+from batchchat.config import JobConfig
+from batchchat.durations import render_duration
+from batchchat.observer import RunReport
+
+__all__ = ["render_summary"]
+
+_WIDTH = 100
+
+
+def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: int) -> Iterator[str]:
+    """What came of the run: counts, failures grouped by type, the first answers, what stopped it.
+
+    Args:
+        quiet: Only what went wrong.
+        answers: First answers to show, at most three.
+    """
+    if not quiet:
+        yield f"batchchat: {_headline(report)}"
+    for group in report.failures:
+        yield f"batchchat:   {group.count} × {group.type}: {_short(group.message)} (first: {group.example_id})"
+    if not quiet and answers:
+        yield from (
+            f"  {_short(str(prompt_id), 24)}: {_short(text)}" for prompt_id, text in report.first_answers[:answers]
+        )
+    if report.message is not None and quiet:
+        yield f"batchchat: {report.message}"
+    if not quiet and job.output.path and job.output.path != "-":
+        yield f"batchchat: results in {job.output.path}"
+
+
+def _headline(report: RunReport) -> str:
+    total = "" if report.total is None else f" of {report.total}"
+    parts = [f"{report.answered_before + report.answered}{total} answered"]
+    if report.answered_before:
+        parts[0] += f" ({report.answered_before} before this run)"
+    parts.append(f"{report.failed} failed")
+    if report.pending:
+        parts.append(f"{report.pending} pending")
+    finished = report.answered + report.failed
+    speed = f", {finished / report.duration_s:.3g}/s" if finished and report.duration_s else ""
+    retried = sum(report.attempts.values()) - finished
+    parts.append(f"in {render_duration(report.duration_s)}{speed}")
+    line = ", ".join(parts)
+    if retried > 0:
+        line += f"; {retried} attempts more than prompts"
+    if report.usage.input_tokens or report.usage.output_tokens:
+        line += f"; {report.usage.input_tokens or 0} tokens in, {report.usage.output_tokens or 0} out"
+    return line
+
+
+def _short(text: str, width: int = _WIDTH) -> str:
+    """On one line, without control characters, cut to the width."""
+    flat = " ".join("".join(char if char.isprintable() or char.isspace() else "�" for char in text).split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

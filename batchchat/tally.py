@@ -1,0 +1,80 @@
+"""Counts of a running run, for its report."""
+
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from batchchat.observer import ExitReason, FailureGroup, RunReport
+from batchchat.records import Outcome, PromptId, Usage
+
+__all__ = ["Tally"]
+
+_FIRST_ANSWERS = 3
+
+
+class Tally:
+    """Adds outcomes up; holds no more than the first few answers and one example of each failure."""
+
+    def __init__(self) -> None:
+        self.answered = self.failed = 0
+        self.attempts: dict[str, int] = {}
+        self._usage = Usage()
+        self._groups: dict[str, FailureGroup] = {}
+        self._first: list[tuple[PromptId, str]] = []
+        self._started_at = datetime.now(UTC)
+        self._started = time.monotonic()
+
+    def add(self, outcome: Outcome) -> None:
+        """Counts one outcome that is in its file."""
+        error, completion = outcome.error, outcome.completion
+        if error is not None:
+            self.failed += 1
+            known = self._groups.get(error.type)
+            self._groups[error.type] = FailureGroup(
+                type=error.type,
+                count=1 if known is None else known.count + 1,
+                message=error.message if known is None else known.message,
+                example_id=outcome.id if known is None else known.example_id,
+            )
+            return
+        self.answered += 1
+        if completion is not None:
+            if completion.usage is not None:
+                self._usage += completion.usage
+            if len(self._first) < _FIRST_ANSWERS and completion.text is not None:
+                self._first.append((outcome.id, completion.text[:500]))
+
+    def failures(self) -> Sequence[FailureGroup]:
+        """Failures by type, the most frequent first."""
+        return sorted(self._groups.values(), key=lambda group: -group.count)
+
+    def report(
+        self,
+        *,
+        exit_code: int,
+        reason: ExitReason,
+        message: str | None,
+        total: int | None,
+        answered_before: int,
+        pending: int | None,
+        requests: int,
+    ) -> RunReport:
+        """The run's report with these counts."""
+        return RunReport(
+            exit_code=exit_code,
+            reason=reason,
+            message=message,
+            total=total,
+            answered_before=answered_before,
+            answered=self.answered,
+            failed=self.failed,
+            pending=pending,
+            started_at=self._started_at,
+            finished_at=datetime.now(UTC),
+            duration_s=round(time.monotonic() - self._started, 3),
+            usage=self._usage,
+            attempts=dict(self.attempts),
+            requests=requests,
+            failures=self.failures(),
+            first_answers=tuple(self._first),
+        )
