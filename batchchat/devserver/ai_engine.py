@@ -17,7 +17,7 @@ from batchchat.devserver.ai_engine_wire import (
 )
 from batchchat.devserver.exchange import Arrival, BadJson, Decision
 from batchchat.devserver.question import Question, echo
-from batchchat.devserver.scenario import Scenario, draw_fault
+from batchchat.devserver.scenario import OPENAI_FAULTS, Scenario, draw_fault
 from batchchat.devserver.state import ServerState
 
 __all__ = ["decide_ai_engine"]
@@ -94,7 +94,8 @@ def _submit(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Vis
         return Decision(answer=told_error(LIMIT_TEXT, visit, stream=stream), fault="quota_exhausted")
     question = _question(body, prompt, messages, stream)
     attempt = state.next_attempt(prompt)
-    fault = draw_fault(scenario, prompt, attempt)
+    drawn = draw_fault(scenario, prompt, attempt)
+    fault = None if drawn in OPENAI_FAULTS else drawn
     response_id = "chatcmpl-" + _identifier(scenario, prompt, attempt)[:16]
     reply = echo(question, scenario, attempt, fault)
     answer = chat_answer(reply, fault, scenario, visit, stream=stream, response_id=response_id)

@@ -61,7 +61,7 @@ def completion_answer(
         "total_tokens": reply.input_tokens + reply.output_tokens,
     }
     if not stream:
-        return cut_answer(_whole(reply, fault, scenario, head | {"usage": usage}), fault or "")
+        return cut_answer(_whole(reply, fault, scenario, head, usage), fault or "")
     head["object"] = "chat.completion.chunk"
     chunks, trailers = _chunks(reply, fault, scenario, head, usage if include_usage else None)
     pieces = [_event(chunk, scenario) for chunk in chunks]
@@ -72,7 +72,7 @@ def completion_answer(
     return cut_answer(Answer(status=200, headers=_STREAM, pieces=tuple(pieces), trailers=trailers), fault or "")
 
 
-def _whole(reply: Reply, fault: str | None, scenario: Scenario, head: dict[str, Any]) -> Answer:
+def _whole(reply: Reply, fault: str | None, scenario: Scenario, head: dict[str, Any], usage: dict[str, Any]) -> Answer:
     if fault == "error_event":
         return object_error(500, scenario.error_event_text, "server_error", code="server_error")
     if fault == "error_in_stream":
@@ -91,7 +91,7 @@ def _whole(reply: Reply, fault: str | None, scenario: Scenario, head: dict[str, 
         call = _call("".join(_ARGUMENTS))
         message, finish = message | {"content": None, "tool_calls": [call]}, "tool_calls"
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    value = head | {"choices": [] if fault == "choices_empty" else [choice]}
+    value = head | {"choices": [] if fault == "choices_empty" else [choice], "usage": usage}
     return json_answer(200, _dump(value).encode())
 
 

@@ -1,13 +1,13 @@
 """How the development server is to behave: one frozen value, and the faults it may draw."""
 
 import hashlib
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 
 from batchchat.errors import ConfigError
 
-__all__ = ["DEFAULT_ERROR_TEXT", "FAULTS", "Scenario", "draw_fault", "latency_s", "parse_rate"]
+__all__ = ["DEFAULT_ERROR_TEXT", "FAULTS", "OPENAI_FAULTS", "Scenario", "draw_fault", "latency_s", "parse_rate"]
 
 DEFAULT_ERROR_TEXT = "Error: The server had an error while processing your request. Sorry about that! (server_error)"
 
@@ -15,6 +15,7 @@ Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 
+_REDIRECTS = (301, 302, 303, 307, 308)
 _UNITS_S = {"s": 1.0, "min": 60.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 # The order in which shares take their part of the range from 0 to 1; a new one goes to the end.
@@ -41,6 +42,8 @@ FAULTS = (
     "content_filter",
     "tool_call",
 )
+# Those of them that the AI Engine protocol has no words for: there the answer is a plain one.
+OPENAI_FAULTS = frozenset({"choices_empty", "content_null", "refusal", "content_filter", "tool_call"})
 
 
 class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -100,7 +103,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     auth_refused: bool = False
     maintenance: bool = False
     redirect_to: str | None = None
-    redirect_status: Literal[301, 302, 303, 307, 308] = 302
+    redirect_status: int = 302
     # Connections
     keep_alive_close: Count = 0
     keep_alive_drop: Count = 0
@@ -127,6 +130,9 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigError(f"the shares of the faults add up to {total:g}, expected at most 1")
         if self.fail_with not in FAULTS:
             raise ConfigError(f"found {self.fail_with!r}, expected one of: {', '.join(FAULTS)}", key="fail_with")
+        if self.redirect_status not in _REDIRECTS:
+            expected = ", ".join(map(str, _REDIRECTS))
+            raise ConfigError(f"found {self.redirect_status}, expected one of: {expected}", key="redirect_status")
         if self.nonce_uses and self.rotate_after:
             raise ConfigError("nonce_uses and rotate_after exclude each other, give one of them")
         if self.rate_limit is not None:

@@ -109,6 +109,7 @@ def _convert(values: Mapping[str, Any], path: str | None, lines: Mapping[str, in
         raise _placed(error, path, lines.get(error.key or ""), error.key) from error
     except msgspec.ValidationError as error:
         reason, _, where = str(error).partition(" - at `$.")
+        reason = reason.partition(", got ")[0]
         key = where.rstrip("`").partition("[")[0]
         found = f", found {values[key]!r}" if key in values else ""
         sentence = f"{reason[:1].lower()}{reason[1:]}{found}"

@@ -26,8 +26,8 @@ class RequestRecord(msgspec.Struct, kw_only=True):
     ``time_s`` is the arrival on the monotonic clock; ``headers`` have lower-case names; ``body`` is the parsed JSON,
     None where there is none. ``prompt`` is the text of the last user message, ``attempt`` counts from 1 the times this
     text got past the doors (nonce, key, limits); 0 for a request that did not. ``status`` 0: not even a head is sent.
-    ``fault`` is the fault or the rule that shaped the answer, None for a plain one. ``delivered`` turns true when the
-    whole answer has been written to a connection that was still there.
+    ``fault`` is the fault or the rule that shaped the answer, None for a plain one. ``delivered`` turns true when
+    all there was to send has been written to a connection that was still there and ended as HTTP wants it.
     """
 
     number: int
