@@ -2,14 +2,12 @@
 
 import asyncio
 import os
-import signal
 import sys
 import threading
 from collections.abc import Coroutine, Mapping, Sequence
-from datetime import UTC, datetime
-from typing import Any, TypeVar
+from contextlib import nullcontext
+from typing import Any, Literal, TypeVar
 
-import msgspec
 import platformdirs
 
 from batchchat.admission import Abandoned, Admission
@@ -22,8 +20,10 @@ from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.providers.base import Provider, ProviderContext, digest_of
 from batchchat.records import Failure, InputFault, Outcome, Prompt
-from batchchat.results import RunFiles, RunOutput, run_files
+from batchchat.results import RunFiles, run_files
 from batchchat.retry import RetryPolicy
+from batchchat.run_output import OutputSettings, RunOutput
+from batchchat.run_signals import RunSignals
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
 from batchchat.tally import Tally
@@ -120,30 +120,25 @@ class JobRun:
         self._tally = Tally()
         self._rules = StopRules()
         self._exit_code: int | None = None
+        self._settings = job.without_secrets()
 
     async def run(self, *, handle_signals: bool) -> RunReport:
         """See ``run_job``."""
-        loop = asyncio.get_running_loop()
-        signals = Signals(self, loop) if handle_signals else None
-        try:
-            output = await asyncio.to_thread(RunOutput.open, self._files, self._job.output)
+        with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
+            output = await asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job))
+            troubles: list[str] = []
             try:
-                self._warn(output.repairs)
+                for sentence in output.repairs:
+                    self._observer.notice(sentence, 0)
                 survey = await self._survey(output)
                 await self._run_pool(output, survey)
-            except BaseException as error:
-                output.failed(error)
-                raise
             finally:
-                trouble = await output.close()
-        finally:
-            if signals is not None:
-                signals.restore()
-        for message in trouble:
-            self._problem(message)
+                troubles = await output.close()
+        for sentence in troubles:
+            self._stop_for_results(sentence)
         report = self._report(survey)
-        if (warning := output.write_summary(report, self._job)) is not None:
-            self._observer.notice(warning, 0)
+        if (trouble := output.write_report(report, self._settings)) is not None:
+            self._observer.notice(trouble, 0)
         self._observer.run_finished(report)
         return report
 
@@ -154,7 +149,8 @@ class JobRun:
         self._stop_reason = reason
         self._exit_code = exit_code
         self._admission.closed = True
-        self._observer.notice(f"stopping: {reason.message}", 0)
+        if reason.message:
+            self._observer.notice(f"stopping: {reason.message}", 0)
         if self._pool is not None:
             self._pool.drain()
             asyncio.get_running_loop().call_later(self._job.grace_s, self.abort)
@@ -208,6 +204,9 @@ class JobRun:
             max_failed_share=job.stop.max_failures_share,
             total=total,
         )
+        trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
+        if trouble is not None:
+            self._observer.notice(trouble, 0)
         self._observer.run_started(plan)
         if self._concurrency < job.concurrency:
             self._observer.notice(
@@ -282,7 +281,7 @@ class JobRun:
                 await self._order.wait(ticket)
             await output.write(outcome)
         except ResultsWriteError as failed:
-            self.stop(StopReason(kind="results", message=str(failed)))
+            self._stop_for_results("" if getattr(failed, "quiet", False) else str(failed))
             return
         finally:
             pool.writing.discard(task)
@@ -323,16 +322,17 @@ class JobRun:
         )
         return provider_class(config, context)
 
-    def _warn(self, messages: Sequence[str]) -> None:
-        for message in messages:
-            self._observer.notice(message, 0)
+    def _stop_for_results(self, sentence: str) -> None:
+        """Results cannot be written: whatever else stopped the run, this is what the user must know."""
+        if self._stop_reason is not None and self._stop_reason.kind != "results":
+            self._observer.notice(sentence, 0)
+            self._stop_reason, self._exit_code = None, None
+        self.stop(StopReason(kind="results", message=sentence))
 
-    def _problem(self, message: str) -> None:
-        """Trouble while closing the files: an answer may not be where it should be."""
-        self._observer.notice(message, 0)
-        if self._stop_reason is None or self._stop_reason.kind != "results":
-            self._stop_reason = StopReason(kind="results", message=message)
-            self._exit_code = None
+    def _first_signal(self, kind: Literal["interrupted", "terminated"]) -> None:
+        if self._stop_reason is not None:  # it is stopping already; the user wants it over
+            self.abort()
+        self.stop(StopReason(kind=kind, message=f"{kind}; prompts in flight may finish, once more ends at once"))
 
     def _report(self, survey: Survey | None) -> RunReport:
         reason = self._stop_reason
@@ -350,48 +350,11 @@ class JobRun:
         return self._tally.report(
             exit_code=code,
             reason=reason.kind if reason else "failures" if self._tally.failed else "completed",
-            message=reason.message if reason else None,
+            message=(reason.message or None) if reason else None,
             total=total,
             answered_before=before,
             pending=pending,
             requests=self._limiter.admitted,
-        )
-
-
-class Signals:
-    """First SIGINT, SIGTERM or SIGHUP: drain. Second: abort."""
-
-    def __init__(self, run: JobRun, loop: asyncio.AbstractEventLoop) -> None:
-        self._run, self._loop = run, loop
-        self._seen = 0
-        self._handled: list[signal.Signals] = []
-        for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-            number = getattr(signal, name, None)
-            # A run that nohup started ignores SIGHUP, and goes on ignoring it.
-            if number is None or signal.getsignal(number) == signal.SIG_IGN:
-                continue
-            try:
-                loop.add_signal_handler(number, self._received, number)
-            except (NotImplementedError, RuntimeError, ValueError):
-                continue
-            self._handled.append(number)
-
-    def restore(self) -> None:
-        """Gives the signals back."""
-        for number in self._handled:
-            self._loop.remove_signal_handler(number)
-
-    def _received(self, number: signal.Signals) -> None:
-        self._seen += 1
-        if self._seen > 1:
-            self._run.abort()
-            return
-        kind, what = ("interrupted", "interrupted") if number == signal.SIGINT else ("terminated", "terminated")
-        self._run.stop(
-            StopReason(
-                kind="interrupted" if kind == "interrupted" else "terminated",
-                message=f"{what}; prompts in flight may finish, once more ends at once",
-            )
         )
 
 
@@ -421,12 +384,6 @@ def fault_outcome(fault: InputFault) -> Outcome:
     )
 
 
-def utc_now() -> datetime:
-    """Wall-clock time for records; waits and rates never use it."""
-    return datetime.now(UTC)
-
-
-def without_secrets(job: JobConfig) -> dict[str, Any]:
-    """The job's settings as they may be shown: header values and user info in URLs hidden."""
-    shown: dict[str, Any] = msgspec.to_builtins(job)
-    return shown
+def output_settings(job: JobConfig) -> OutputSettings:
+    """What the run's files need to know of the job."""
+    return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)

@@ -20,7 +20,7 @@ from batchchat.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["AnswerReader"]
 
-_LIVE = b'{"type":"live"'
+_LIVE = (b'{"type":"live"', b'{"type": "live"')
 
 
 class AnswerReader:
@@ -95,7 +95,7 @@ class AnswerReader:
             text = _text_of_live(message)
             return TextDelta(text) if text else None
         if kind == "error":
-            raise prose_error(str(message.get("data") or ""), partial=self.partial or None)
+            raise prose_error(str(message.get("data") or ""))
         return self._end(message.get("data"), reply) if kind == "end" else None
 
     def _begin_stream(self) -> None:
@@ -114,7 +114,7 @@ class AnswerReader:
             raise ProtocolError("expected an answer object with 'success', found something else", status=200)
         token = answer.get("new_token")
         self.new_token = token if isinstance(token, str) else None
-        completion = answer_of(answer, partial=self.partial or None)
+        completion = answer_of(answer)
         self.finished = True
         return StreamEnd(msgspec.structs.replace(completion, model=self._model, first_delta_s=reply.first_byte_s))
 

@@ -47,7 +47,7 @@ _WAIT = re.compile(r"try again in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(
 _CHALLENGE = (b"captcha", b"challenge", b"just a moment", b"cf-ray", b"access denied", b"verify you are human")
 
 
-def prose_error(message: str, *, status: int | None = None, partial: str | None = None) -> ProviderError:
+def prose_error(message: str, *, status: int | None = None) -> ProviderError:
     """The error that a message of the plug-in (or of the AI provider behind it) stands for.
 
     A text that says nothing known is worth two more attempts, then it is this prompt's failure.
@@ -56,10 +56,8 @@ def prose_error(message: str, *, status: int | None = None, partial: str | None 
     lowered = message.lower()
     for words, kind, stops in _WORDS:
         if any(word in lowered for word in words):
-            return provider_error(
-                kind, shown, status=status, partial=partial, stops_run=stops, retry_after_s=_wait_in(message)
-            )
-    return ServerError(shown, status=status, partial=partial, retry_limit=_FEW)
+            return provider_error(kind, shown, status=status, stops_run=stops, retry_after_s=_wait_in(message))
+    return ServerError(shown, status=status, retry_limit=_FEW)
 
 
 def refusal_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, str]) -> ProviderError:

@@ -3,7 +3,7 @@
 Source: the plug-in's chat protocol as captured from versions 2.5.3, 2.8.9 and 3.6.2.
 """
 
-import secrets
+import random
 import string
 from collections.abc import Mapping
 from typing import Any
@@ -50,7 +50,7 @@ _ALPHABET = string.digits + string.ascii_lowercase
 
 def fresh_chat_id() -> str:
     """A random conversation id of the form the plug-in's own client makes: 11 base-36 characters."""
-    number = secrets.randbits(56)
+    number = random.getrandbits(57)
     digits = []
     for _ in range(11):
         number, digit = divmod(number, 36)
@@ -122,14 +122,14 @@ def _text(message: Mapping[str, Any]) -> str:
     return text_of(content)
 
 
-def answer_of(answer: Mapping[str, Any], *, partial: str | None = None) -> Completion:
+def answer_of(answer: Mapping[str, Any]) -> Completion:
     """The completion that an answer object tells: JSON mode's body, or what ``end`` holds.
 
     Raises:
         ProviderError: It reports a failure, or the answer is empty.
     """
     if not answer.get("success"):
-        raise prose_error(str(answer.get("message") or ""), partial=partial)
+        raise prose_error(str(answer.get("message") or ""))
     reply = answer.get("reply", answer.get("data"))
     text = without_surrogates(reply if isinstance(reply, str) else "" if reply is None else str(reply))
     actions = answer.get("actions") or (answer.get("extra") or {}).get("actions")
@@ -141,5 +141,5 @@ def answer_of(answer: Mapping[str, Any], *, partial: str | None = None) -> Compl
             return Completion(
                 text=None, finish_reason="tool_calls", tool_calls=actions, usage=usage_of(answer.get("usage"))
             )
-        raise IncompleteError("the answer is empty", partial=partial or None)
+        raise IncompleteError("the answer is empty")
     return Completion(text=text, finish_reason="stop", usage=usage_of(answer.get("usage")))

@@ -96,7 +96,7 @@ class CompletionReader:
 
     def _take_object(self, chunk: dict[str, Any], reply: Exchange) -> str:
         if chunk.get("error") or chunk.get("object") == "error":
-            raise object_error(200, b"", chunk, reply.headers, partial=self.partial or None)
+            raise object_error(200, b"", chunk, reply.headers)
         if isinstance(model := chunk.get("model"), str):
             self._model = model or self._model
         if isinstance(usage := chunk.get("usage"), dict):
@@ -131,18 +131,18 @@ class CompletionReader:
         """
         text, refusal = self.partial, "".join(self._refusal)
         if self._finish is None and not self._done:
-            raise IncompleteError("the answer ended without finish_reason or [DONE]", partial=text or None)
+            raise IncompleteError("the answer ended without finish_reason or [DONE]")
         if not self._has_choice:
             if self._is_stream and not self._done:
                 raise IncompleteError("the answer ended before its first choice")
             raise ProtocolError("expected a choice in the answer, found none (choices is empty or missing)", status=200)
         if self._finish == "content_filter" or (refusal and not text):
-            raise refused_error(refusal or "a content filter stopped the answer", partial=text or None)
+            raise refused_error(refusal or "a content filter stopped the answer")
         if self._finish == "error":
-            raise ServerError("the service broke the answer off (finish_reason error)", partial=text or None)
+            raise ServerError("the service broke the answer off (finish_reason error)")
         tools = [self._tools[index] for index in sorted(self._tools)] or None
         if not text.strip() and tools is None:
-            raise IncompleteError("the answer is empty", partial=text or None)
+            raise IncompleteError("the answer is empty")
         return Completion(
             text=text if text or tools is None else None,
             finish_reason=self._finish,

@@ -29,9 +29,7 @@ _PROSE: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
 )
 
 
-def object_error(
-    status: int, body: bytes, parsed: Any, headers: Mapping[str, str], *, partial: str | None = None
-) -> ProviderError:
+def object_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, str]) -> ProviderError:
     """The error of an answer that reports one: by its status, refined by the error object's own words.
 
     Args:
@@ -50,19 +48,17 @@ def object_error(
     effective = inner or status
     if found is None or (effective >= 400 and not _fits(found[0], effective)):
         if effective == 200:
-            return provider_error("server", message, status=status, partial=partial)
+            return provider_error("server", message, status=status)
         told = status_error(effective, message, headers)
-        told.partial, told.status = partial, status
+        told.status = status
         return told
     kind, stops = found
-    return provider_error(
-        kind, message, status=status, partial=partial, stops_run=stops, retry_after_s=requested_wait_s(headers)
-    )
+    return provider_error(kind, message, status=status, stops_run=stops, retry_after_s=requested_wait_s(headers))
 
 
-def refused_error(text: str, *, partial: str | None = None) -> ProviderError:
+def refused_error(text: str) -> ProviderError:
     """The model declined, or a filter stopped the answer; ``text`` is what it said."""
-    return provider_error("refused", plain_text(text, 2000), status=200, partial=partial)
+    return provider_error("refused", plain_text(text, 2000), status=200)
 
 
 def page_error(body: bytes) -> ProviderError:

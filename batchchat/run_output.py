@@ -1,0 +1,126 @@
+"""The files of one run as one thing: answers, failures and the summary, opened, written and closed together."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import msgspec
+
+from batchchat.errors import ResultsWriteError
+from batchchat.ids import IdTable
+from batchchat.jsonl import dump_line
+from batchchat.observer import RunReport
+from batchchat.records import Outcome, PromptId
+from batchchat.results import (
+    Carry,
+    ErrorsWriter,
+    Form,
+    Fsync,
+    Journal,
+    ResultsWriter,
+    RunFiles,
+    WriteFailedError,
+    open_journal,
+    outcome_to_batch_object,
+    outcome_to_object,
+    process_keys,
+    write_summary,
+)
+from batchchat.version import VERSION
+
+__all__ = ["OutputSettings", "RunOutput"]
+
+
+class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """How results are written; see the job file's ``output``."""
+
+    form: Form = "flat"
+    fsync: Fsync = "interval"
+    carry: Carry = "all"
+
+
+class RunOutput:
+    """Made by ``open``; ``begin`` before the first outcome, ``close`` at the end whatever happened."""
+
+    def __init__(self, files: RunFiles, settings: OutputSettings, journal: Journal) -> None:
+        self.files, self._settings, self._journal = files, settings, journal
+        self._results: ResultsWriter | None = None
+        self._errors: ErrorsWriter | None = None
+        self._to_object = outcome_to_batch_object if settings.form == "openai-batch" else outcome_to_object
+
+    @classmethod
+    def open(cls, files: RunFiles, settings: OutputSettings) -> "RunOutput":
+        """Opens, locks and mends the results file; blocks for one read of it.
+
+        Raises:
+            ResultsFileError: It cannot be used.
+        """
+        return cls(files, settings, open_journal(files, form=settings.form))
+
+    @property
+    def completed(self) -> IdTable:
+        """Ids of the stored answers, each with its fingerprint as a number."""
+        return self._journal.completed
+
+    @property
+    def repairs(self) -> Sequence[str]:
+        """What was mended in the results file, a sentence each."""
+        return [repair.sentence(self.files) for repair in self._journal.repairs]
+
+    def redo(self, ids: Collection[PromptId]) -> None:
+        """Moves stored answers to the torn file, so that their prompts are asked again; blocks."""
+        self._journal.drop(ids)
+
+    def begin(self, settings: Mapping[str, Any], on_failure: Callable[[WriteFailedError], None]) -> str | None:
+        """Opens the errors file and says in the summary that a run is at work.
+
+        Args:
+            settings: The job without secrets.
+            on_failure: Called once on the event loop when writing fails.
+
+        Returns:
+            A sentence where the summary could not be written, which is no reason to stop.
+        """
+        self._results = ResultsWriter(self._journal, fsync=self._settings.fsync, on_failure=on_failure)
+        self._errors = ErrorsWriter(self.files.errors, on_failure=on_failure)
+        running = {"state": "running", "started_at": datetime.now(UTC), "finished_at": None}
+        return self._write_summary(running, settings)
+
+    async def write(self, outcome: Outcome) -> None:
+        """Writes one line; returns when the system has it (or the disk, with ``fsync always``).
+
+        Raises:
+            ResultsWriteError: It could not be written.
+        """
+        writer = self._results if outcome.error is None else self._errors
+        if writer is None:
+            raise RuntimeError("an outcome before 'begin'")
+        await writer.write(dump_line(self._to_object(outcome, carry=self._settings.carry)))
+
+    async def close(self) -> list[str]:
+        """Brings everything to its place and releases the lock; a sentence for each thing that went wrong."""
+        troubles = []
+        for writer in (self._errors, self._results):
+            if writer is None:
+                continue
+            try:
+                await writer.close()
+            except WriteFailedError as error:
+                troubles.append("" if error.quiet else str(error))
+            except (ResultsWriteError, OSError) as error:
+                troubles.append(str(error))
+        if self._results is None:
+            self._journal.close()
+        return troubles
+
+    def write_report(self, report: RunReport, settings: Mapping[str, Any]) -> str | None:
+        """Writes the summary of the ended run; a sentence where it could not be written."""
+        counts = msgspec.to_builtins(report)
+        del counts["first_answers"]
+        return self._write_summary({"state": "finished", **counts}, settings)
+
+    def _write_summary(self, keys: dict[str, Any], settings: Mapping[str, Any]) -> str | None:
+        if self.files.summary is None:
+            return None
+        content = {**process_keys(), **keys, "version": VERSION, "results": self.files.results, "settings": settings}
+        return write_summary(self.files.summary, content)
