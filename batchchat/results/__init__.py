@@ -1,0 +1,44 @@
+"""Results of a run: the file that is its journal, its writers, the lines in it, and what a file holds."""
+
+from batchchat.results.appender import Fsync, WriteFailedError
+from batchchat.results.files import RunFiles, free_space_bytes, run_files
+from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
+from batchchat.results.lines import (
+    Carry,
+    Form,
+    StoredLine,
+    fingerprint_value,
+    outcome_from_object,
+    outcome_to_batch_object,
+    outcome_to_object,
+    parse_stored,
+)
+from batchchat.results.lock import Holder
+from batchchat.results.summary import process_keys, read_summary, write_summary
+from batchchat.results.writer import ErrorsWriter, ResultsWriter
+
+__all__ = [
+    "Carry",
+    "ErrorsWriter",
+    "Form",
+    "Fsync",
+    "Holder",
+    "Journal",
+    "JournalCounts",
+    "Repair",
+    "ResultsWriter",
+    "RunFiles",
+    "StoredLine",
+    "WriteFailedError",
+    "fingerprint_value",
+    "free_space_bytes",
+    "open_journal",
+    "outcome_from_object",
+    "outcome_to_batch_object",
+    "outcome_to_object",
+    "parse_stored",
+    "process_keys",
+    "read_summary",
+    "run_files",
+    "write_summary",
+]

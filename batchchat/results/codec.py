@@ -1,0 +1,202 @@
+"""Compression of results files: every batch of lines is a whole gzip member or zstd frame of its own.
+
+A reader of such a file sees one stream; a crash can cut the last member only, and damage stays inside one member.
+"""
+
+import os
+import zlib
+from collections.abc import Iterator
+from typing import Literal, Protocol
+
+import msgspec
+import zstandard
+
+from batchchat.compress import Compression
+
+__all__ = ["Codec", "Damage", "find_damage", "iter_decoded", "magic_of", "read_at"]
+
+# Small, because what follows a member's end within a piece is copied once for each member in it.
+_PIECE_BYTES = 16 * 1024
+_PLAIN_PIECE_BYTES = 1024 * 1024
+_MAGIC: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd"}
+
+
+class Damage(msgspec.Struct, frozen=True, kw_only=True):
+    """A stretch of a compressed file that does not decode.
+
+    Attributes:
+        start: Offset of its first byte in the file.
+        length: Bytes.
+        kind: ``cut``: the file ends within a member, what comes before the cut decodes; ``corrupt``: nothing of it
+            can be trusted.
+    """
+
+    start: int
+    length: int
+    kind: Literal["cut", "corrupt"]
+
+
+class _Decoder(Protocol):
+    """What zlib's and zstandard's decompression objects have in common."""
+
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes: ...
+    def decompress(self, data: bytes, /) -> bytes: ...
+
+
+class Codec:
+    """Turns a batch of lines into the bytes to append; ``kind`` None leaves them as they are. For one thread."""
+
+    def __init__(self, kind: Compression | None) -> None:
+        self.kind = kind
+        self._zstd = zstandard.ZstdCompressor(level=3, write_checksum=True) if kind == "zst" else None
+
+    def encode(self, lines: bytes) -> bytes:
+        """One whole member that holds ``lines``."""
+        if self.kind is None:
+            return lines
+        if self._zstd is not None:
+            return self._zstd.compress(lines)
+        packer = zlib.compressobj(6, zlib.DEFLATED, 31)
+        return packer.compress(lines) + packer.flush()
+
+
+def magic_of(kind: Compression) -> bytes:
+    """First bytes of every member of this kind."""
+    return _MAGIC[kind]
+
+
+def read_at(fd: int, count: int, offset: int) -> bytes:
+    """Up to ``count`` bytes at ``offset``, which leaves no trace in the file's position where the system allows."""
+    if hasattr(os, "pread"):
+        return os.pread(fd, count, offset)
+    os.lseek(fd, offset, os.SEEK_SET)
+    return os.read(fd, count)
+
+
+def iter_decoded(
+    fd: int, kind: Compression | None, *, end: int, start: int = 0, damage: tuple[Damage, ...] = ()
+) -> Iterator[bytes | Damage]:
+    """Pieces of the file's content from offset ``start`` up to ``end``, and each damage in its place.
+
+    Args:
+        start: Offset of a member's first byte.
+        damage: What ``find_damage`` found. Corrupt stretches are left out; of a cut member comes what decodes, then
+            the damage itself.
+    """
+    if kind is None:
+        yield from _iter_plain(fd, start, end)
+        return
+    position = start
+    for stretch in damage:
+        yield from _iter_members(fd, kind, position, stretch.start)
+        if stretch.kind == "cut":
+            yield from _iter_members(fd, kind, stretch.start, stretch.start + stretch.length)
+        yield stretch
+        position = stretch.start + stretch.length
+    yield from _iter_members(fd, kind, position, end)
+
+
+def find_damage(fd: int, kind: Compression | None, *, end: int) -> tuple[Damage, ...]:
+    """Decodes everything once and tells which stretches up to ``end`` are damaged, in file order.
+
+    A pass of its own, since a member's checksum comes after its content: no line may be taken from a member before
+    its end is seen.
+    """
+    if kind is None:
+        return ()
+    found: list[Damage] = []
+    position = 0
+    while position < end:
+        member_end = _check_member(fd, kind, position, end)
+        if member_end is not None and member_end <= end:
+            position = member_end
+            continue
+        if member_end is not None:
+            found.append(Damage(start=position, length=end - position, kind="cut"))
+            break
+        following = _next_member(fd, kind, position + 1, end)
+        found.append(Damage(start=position, length=following - position, kind="corrupt"))
+        position = following
+    return tuple(found)
+
+
+def _check_member(fd: int, kind: Compression, start: int, end: int) -> int | None:
+    """Offset after the member at ``start``; past ``end`` if it is cut there, None if it is corrupt."""
+    decoder = _decoder(kind)
+    position = start
+    while position < end:
+        piece = read_at(fd, min(_PIECE_BYTES, end - position), position)
+        if not piece:
+            break
+        try:
+            decoder.decompress(piece)
+        except (zlib.error, zstandard.ZstdError):
+            return None
+        position += len(piece)
+        if decoder.eof:
+            return position - len(decoder.unused_data)
+    return end + 1
+
+
+def _next_member(fd: int, kind: Compression, start: int, end: int) -> int:
+    """Offset of the next member that is whole, or at least not corrupt, from ``start`` on; else ``end``."""
+    position = start
+    while (position := _find(fd, _MAGIC[kind], position, end)) < end:
+        if _check_member(fd, kind, position, end) is not None:
+            return position
+        position += 1
+    return end
+
+
+def _find(fd: int, wanted: bytes, start: int, end: int) -> int:
+    position = start
+    while position < end:
+        piece = read_at(fd, min(_PLAIN_PIECE_BYTES, end - position), position)
+        at = piece.find(wanted)
+        if at >= 0:
+            return position + at
+        if position + len(piece) >= end or not piece:
+            break
+        position += len(piece) - len(wanted) + 1
+    return end
+
+
+def _iter_plain(fd: int, start: int, end: int) -> Iterator[bytes]:
+    position = start
+    while position < end:
+        piece = read_at(fd, min(_PLAIN_PIECE_BYTES, end - position), position)
+        if not piece:
+            return
+        position += len(piece)
+        yield piece
+
+
+def _iter_members(fd: int, kind: Compression, start: int, end: int) -> Iterator[bytes]:
+    decoder = _decoder(kind)
+    position = start
+    while position < end:
+        piece = read_at(fd, min(_PIECE_BYTES, end - position), position)
+        if not piece:
+            return
+        position += len(piece)
+        while piece:
+            decoded = decoder.decompress(piece)
+            if decoded:
+                yield decoded
+            if not decoder.eof:
+                break
+            piece = decoder.unused_data
+            decoder = _decoder(kind)
+
+
+def _decoder(kind: Compression) -> _Decoder:
+    if kind == "gz":
+        return zlib.decompressobj(31)
+    return _ZSTD.decompressobj()
+
+
+# As much as the command line tool's --long makes.
+_ZSTD = zstandard.ZstdDecompressor(max_window_size=1 << 31)

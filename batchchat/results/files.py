@@ -1,0 +1,98 @@
+"""Names of a run's files, from the results path."""
+
+import os
+import stat
+
+import msgspec
+
+from batchchat.compress import strip_endings
+from batchchat.errors import ConfigError, ResultsWriteError
+
+__all__ = ["RunFiles", "free_space_bytes", "is_stream", "run_files"]
+
+_STREAM_NAMES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+
+
+class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
+    """Paths of a run's files; None where there is none (results that go to a stream have no siblings unless named).
+
+    Attributes:
+        results: As the user wrote it; ``-`` for standard output.
+        errors: One line for each prompt that failed in the latest run.
+        summary: Summary of the latest run.
+        torn: What was taken out of the results because it is no answer of ours.
+    """
+
+    results: str
+    errors: str | None
+    summary: str | None
+    torn: str | None
+
+    @property
+    def stream(self) -> bool:
+        """Whether results go to standard output, a pipe or a device: nothing to lock, to read or to resume."""
+        return is_stream(self.results)
+
+
+def run_files(results_path: str, errors: str | None = None, summary: str | None = None) -> RunFiles:
+    """The files that go with a results path; makes their folders.
+
+    Raises:
+        ConfigError: A folder is given where a file is expected, or one file is to serve for two purposes.
+        ResultsWriteError: A folder cannot be made.
+    """
+    stem = strip_endings(results_path)
+    own = not is_stream(results_path)
+    files = RunFiles(
+        results=results_path,
+        errors=errors or (f"{stem}.errors.jsonl" if own else None),
+        summary=summary or (f"{stem}.run.json" if own else None),
+        torn=f"{stem}.torn" if own else None,
+    )
+    named = [(option, path) for option, path in _named(files) if not is_stream(path)]
+    seen: dict[str, str] = {}
+    for option, path in named:
+        if os.path.isdir(path) or path.endswith(("/", os.sep)):
+            raise ConfigError(
+                f"{option} {path} is a folder, expected the name of a file; add one, such as results.jsonl"
+            )
+        other = seen.setdefault(os.path.realpath(path), option)
+        if other != option:
+            raise ConfigError(f"{other} and {option} both name {path}; give each a file of its own")
+    for _, path in named:
+        _make_folder(os.path.dirname(path) or ".", path)
+    return files
+
+
+def is_stream(path: str) -> bool:
+    """Whether ``path`` is standard output, a pipe, a socket or a device."""
+    if path == "-" or path.startswith(_STREAM_NAMES):
+        return True
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
+def free_space_bytes(path: str) -> int | None:
+    """Bytes that may still be written beside ``path``; None where the system does not tell."""
+    if not hasattr(os, "statvfs"):
+        return None
+    try:
+        found = os.statvfs(os.path.dirname(os.path.realpath(path)))
+    except OSError:
+        return None
+    return found.f_bavail * found.f_frsize
+
+
+def _named(files: RunFiles) -> list[tuple[str, str]]:
+    pairs = (("-o", files.results), ("--errors", files.errors), ("--summary", files.summary))
+    return [(option, path) for option, path in pairs if path is not None]
+
+
+def _make_folder(folder: str, path: str) -> None:
+    try:
+        os.makedirs(folder, exist_ok=True)
+    except OSError as error:
+        raise ResultsWriteError(f"{path}: the folder {folder} cannot be made: {error.strerror}") from error

@@ -1,0 +1,263 @@
+"""Appending to results and errors files: what counts as written, and where answers go that cannot be."""
+
+import asyncio
+import gzip
+import os
+import resource
+import threading
+from pathlib import Path
+
+import orjson
+import pytest
+
+from batchchat.errors import ResultsWriteError
+from batchchat.results import ErrorsWriter, ResultsWriter, WriteFailedError, open_journal, run_files
+from tests.result_lines import answer, failure
+
+
+def writer_of(path, **options) -> ResultsWriter:
+    return ResultsWriter(open_journal(run_files(str(path))), **options)
+
+
+def no_thread_left() -> bool:
+    return not any(thread.name.startswith("batchchat-") for thread in threading.enumerate())
+
+
+@pytest.fixture
+def spill_in(tmp_path):
+    """The folder that answers are spilled to."""
+    folder = tmp_path / "spill"
+    folder.mkdir()
+    return folder
+
+
+@pytest.mark.parametrize("fsync", ["interval", "always", "never"])
+async def test_line_is_in_the_file_when_write_returns(tmp_path, fsync):
+    path = tmp_path / "r.jsonl"
+    writer = writer_of(path, fsync=fsync)
+    for number in range(3):
+        await writer.write(answer(number))
+        assert path.read_bytes().endswith(answer(number))
+    await writer.close()
+    assert path.read_bytes() == b"".join(map(answer, range(3)))
+    assert no_thread_left()
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+async def test_many_writers_at_once_give_one_whole_line_each(tmp_path, ending):
+    path = tmp_path / f"r.jsonl{ending}"
+    writer = writer_of(path)
+    await asyncio.gather(*(writer.write(answer(number, "x" * number)) for number in range(500)))
+    await writer.close()
+    journal = open_journal(run_files(str(path)))
+    journal.close()
+    assert len(journal.completed) == 500
+    assert journal.repairs == []
+
+
+async def test_compressed_file_is_whole_after_every_write(tmp_path):
+    path = tmp_path / "r.jsonl.gz"
+    writer = writer_of(path)
+    await writer.write(answer("a"))
+    await writer.write(answer("b"))
+    assert gzip.decompress(path.read_bytes()) == answer("a") + answer("b")
+    await writer.close()
+
+
+async def test_cancelled_writer_does_not_take_its_line_back(tmp_path):
+    path = tmp_path / "r.jsonl"
+    writer = writer_of(path)
+    task = asyncio.create_task(writer.write(answer("a")))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await writer.close()
+    assert path.read_bytes() == answer("a")
+
+
+async def test_interval_brings_lines_to_the_disk_without_a_further_line(tmp_path):
+    class Counting(ResultsWriter):
+        synced = threading.Event()
+
+        def _sync(self) -> None:
+            super()._sync()
+            self.synced.set()
+
+    writer = Counting(open_journal(run_files(str(tmp_path / "r.jsonl"))), interval_s=0.01)
+    await writer.write(answer("a"))
+    assert await asyncio.to_thread(writer.synced.wait, 20)
+    await writer.close()
+
+
+async def test_lock_is_held_until_close(tmp_path):
+    path = tmp_path / "r.jsonl"
+    writer = writer_of(path)
+    with pytest.raises(ResultsWriteError.__base__, match="another run"):
+        writer_of(path)
+    await writer.close()
+    await writer.close()
+    await writer_of(path).close()
+
+
+async def test_full_device_fails_with_the_answers_spilled(spill_in):
+    failures = []
+    writer = writer_of("/dev/full", on_failure=failures.append, rescue_folders=[str(spill_in)])
+    with pytest.raises(WriteFailedError, match="/dev/full: results cannot be written: No space left") as caught:
+        await writer.write(answer("a"))
+    with pytest.raises(WriteFailedError):
+        await writer.write(answer("b"))
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+    assert caught.value.exit_code == 6
+    assert not caught.value.quiet
+    [spilled] = writer.spilled
+    assert spilled in str(caught.value)
+    assert Path(spilled).parent == spill_in
+    assert Path(spilled).read_bytes() == answer("a") + answer("b")
+    assert Path(spilled).stat().st_mode & 0o777 == 0o600
+    assert len(failures) == 1
+    assert no_thread_left()
+
+
+def test_file_that_may_not_grow_keeps_whole_lines_only(tmp_path, spill_in):
+    """A limit on file size is met in the middle of the third line: that line is spilled, the file ends before it."""
+    path = tmp_path / "r.jsonl"
+    limit = len(answer(0)) * 2 + 50
+    asyncio.run(_write_against_limit(path, limit, spill_in))
+    assert path.read_bytes() == answer(0) + answer(1)
+    [spilled] = spill_in.iterdir()
+    assert spilled.read_bytes() == answer(2) + answer(3)
+    path.write_bytes(path.read_bytes() + spilled.read_bytes())
+    journal = open_journal(run_files(str(path)))
+    journal.close()
+    assert len(journal.completed) == 4
+    assert journal.repairs == []
+
+
+async def _write_against_limit(path: Path, limit: int, spill_in: Path) -> None:
+    writer = writer_of(path, rescue_folders=[str(spill_in)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        found = await asyncio.gather(*(writer.write(answer(number)) for number in range(4)), return_exceptions=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert found[:2] == [None, None]
+    assert all(isinstance(error, WriteFailedError) and "File too large" in str(error) for error in found[2:])
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+
+
+async def test_answers_that_fit_nowhere_are_told_by_id(tmp_path):
+    writer = writer_of("/dev/full", rescue_folders=[str(tmp_path / "missing"), "/dev/full"])
+    with pytest.raises(WriteFailedError, match="1 answers could be kept nowhere .*: 'a'"):
+        await writer.write(answer("a"))
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+
+
+async def test_reader_that_goes_away_is_a_quiet_end(tmp_path, spill_in):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = writer_of(pipe, rescue_folders=[str(spill_in)])
+    await writer.write(answer("a"))
+    assert os.read(reader, 10_000) == answer("a")
+    os.close(reader)
+    with pytest.raises(WriteFailedError) as caught:
+        await writer.write(answer("b"))
+    assert caught.value.quiet
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+    assert list(spill_in.iterdir()) == []
+
+
+@pytest.mark.parametrize("replace", [False, True], ids=["removed", "replaced"])
+async def test_results_removed_during_the_run_are_recovered(tmp_path, spill_in, replace):
+    path = tmp_path / "r.jsonl"
+    failed = asyncio.Event()
+    writer = writer_of(path, interval_s=0.01, on_failure=lambda error: failed.set(), rescue_folders=[str(spill_in)])
+    await writer.write(answer("a"))
+    path.unlink()
+    if replace:
+        path.write_bytes(b"")
+    try:
+        await writer.write(answer("b"))
+        await asyncio.wait_for(failed.wait(), 20)
+    except WriteFailedError:
+        assert failed.is_set()
+    with pytest.raises(WriteFailedError, match=r"removed or replaced.*r\.recovered\.jsonl"):
+        await writer.write(answer("c"))
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+    saved = (tmp_path / "r.recovered.jsonl").read_bytes() + b"".join(file.read_bytes() for file in spill_in.iterdir())
+    assert saved == answer("a") + answer("b") + answer("c")
+
+
+async def test_results_folder_removed_during_the_run_is_noticed_at_the_end(tmp_path, spill_in):
+    path = tmp_path / "out" / "r.jsonl"
+    writer = writer_of(path, fsync="never", interval_s=3600, rescue_folders=[str(spill_in)])
+    await writer.write(answer("a"))
+    path.unlink()
+    path.parent.rmdir()
+    with pytest.raises(WriteFailedError, match="removed or replaced"):
+        await writer.close()
+    [recovered] = spill_in.iterdir()
+    assert recovered.read_bytes() == answer("a")
+
+
+async def test_results_cut_by_another_program_are_noticed(tmp_path):
+    path = tmp_path / "r.jsonl"
+    writer = writer_of(path, fsync="always")
+    await writer.write(answer("a"))
+    os.truncate(path, 0)
+    await writer.write(answer("b"))
+    with pytest.raises(WriteFailedError, match=f"cut the results file from {2 * len(answer('a'))} to "):
+        await writer.write(answer("c"))
+    with pytest.raises(WriteFailedError):
+        await writer.close()
+
+
+async def test_failed_sync_spills_what_may_not_be_on_disk(tmp_path, spill_in):
+    class Failing(ResultsWriter):
+        def _sync(self) -> None:
+            raise OSError(5, "Input/output error")
+
+    journal = open_journal(run_files(str(tmp_path / "r.jsonl")))
+    writer = Failing(journal, interval_s=3600, rescue_folders=[str(spill_in)])
+    await writer.write(answer("a"))
+    with pytest.raises(WriteFailedError, match="Input/output error.*spill"):
+        await writer.close()
+    [spilled] = spill_in.iterdir()
+    assert spilled.read_bytes() == answer("a")
+
+
+async def test_errors_file_takes_the_old_ones_place_only_at_the_end(tmp_path):
+    path = tmp_path / "r.errors.jsonl"
+    path.write_bytes(b"old\n")
+    writer = ErrorsWriter(str(path))
+    await writer.write(failure("a"))
+    assert path.read_bytes() == b"old\n"
+    assert orjson.loads((tmp_path / "r.errors.jsonl.part").read_bytes())["id"] == "a"
+    await writer.close()
+    assert path.read_bytes() == failure("a")
+    assert os.listdir(tmp_path) == ["r.errors.jsonl"]
+
+
+async def test_errors_file_is_there_even_when_nothing_failed(tmp_path):
+    path = tmp_path / "e.jsonl.gz"
+    await ErrorsWriter(str(path)).close()
+    assert path.read_bytes() == b""
+    writer = ErrorsWriter(str(path))
+    await writer.write(failure("a"))
+    await writer.close()
+    assert gzip.decompress(path.read_bytes()) == failure("a")
+
+
+async def test_errors_without_a_file_go_nowhere():
+    writer = ErrorsWriter(None)
+    await writer.write(failure("a"))
+    await writer.close()
+    with pytest.raises(ResultsWriteError, match="errors cannot be written"):
+        ErrorsWriter("/proc/no/such/folder/e.jsonl")
