@@ -1,6 +1,5 @@
-"""The AI Engine protocol: sessions, nonces, submits, and the public API where it is switched on."""
+"""The AI Engine protocol: sessions, nonces and submits."""
 
-import hashlib
 from typing import Any
 
 from batchchat.devserver.ai_engine_wire import (
@@ -15,18 +14,19 @@ from batchchat.devserver.ai_engine_wire import (
     session_answer,
     told_error,
 )
-from batchchat.devserver.exchange import Arrival, BadJson, Decision
+from batchchat.devserver.exchange import Arrival, BadJson, Decision, identifier
+from batchchat.devserver.public_api import PUBLIC_ROUTES, decide_public
 from batchchat.devserver.question import Question, echo
 from batchchat.devserver.scenario import OPENAI_FAULTS, Scenario, draw_fault
 from batchchat.devserver.state import ServerState
 
 __all__ = ["decide_ai_engine"]
 
+_SUBMIT = "/mwai-ui/v1/chats/submit"
 _ROUTES = {
     "/mwai/v1/start_session": "POST",
-    "/mwai-ui/v1/chats/submit": "POST",
-    "/mwai/v1/simpleChatbotQuery": "POST",
-    "/mwai/v1/simpleAuthCheck": "GET",
+    _SUBMIT: "POST",
+    **PUBLIC_ROUTES,
 }
 _ASKED = {"botId", "customId", "newMessage", "messages", "instructions", "chatId", "stream", "session", "contextId"}
 
@@ -36,16 +36,18 @@ def decide_ai_engine(state: ServerState, scenario: Scenario, arrival: Arrival) -
     visit, refusal = _check_nonce(state, scenario, arrival)
     if refusal is not None:
         return refusal
-    if _ROUTES.get(arrival.route) != arrival.method or (arrival.kind == "public" and scenario.public_api_token is None):
-        return Decision(answer=core_error("rest_no_route", visit), fault="no_route")
+    is_public = arrival.route in PUBLIC_ROUTES
+    if _ROUTES.get(arrival.route) != arrival.method or (is_public and scenario.public_api_token is None):
+        vary = (("Vary", "Origin"),) if arrival.method == "GET" else ()
+        return Decision(answer=core_error("rest_no_route", visit, vary), fault="no_route")
     if isinstance(arrival.body, BadJson) and _is_json(arrival):
         value = {"status": 400, "json_error_code": arrival.body.code, "json_error_message": arrival.body.message}
         invalid = {"code": "rest_invalid_json", "message": "Invalid JSON body passed.", "data": value}
         return Decision(answer=plugin_json(400, invalid, visit.headers()), fault="invalid_json")
     if arrival.kind == "session":
         return _start_session(state, scenario, arrival, visit)
-    if arrival.kind == "public":
-        return _public(state, scenario, arrival, visit)
+    if is_public:
+        return decide_public(state, scenario, arrival, visit)
     if visit.current_nonce is None:
         return Decision(answer=core_error("rest_forbidden", visit), fault="nonce_missing")
     return _submit(state, scenario, arrival, visit)
@@ -53,23 +55,23 @@ def decide_ai_engine(state: ServerState, scenario: Scenario, arrival: Arrival) -
 
 def _check_nonce(state: ServerState, scenario: Scenario, arrival: Arrival) -> tuple[Visit, Decision | None]:
     nonce = arrival.headers.get("x-wp-nonce")
-    cookie = None if arrival.has_session_cookie else _identifier(scenario, "session", arrival.number)[:13]
+    cookie = None if arrival.has_session_cookie else identifier(scenario, "session", arrival.number)[:13]
     state.nonce.turn_over(scenario)
     if nonce is None:
         return Visit(cookie=cookie), None
-    if not state.nonce.accepts(nonce) or (scenario.nonce_refused and arrival.kind == "chat"):
+    if not state.nonce.accepts(nonce) or (scenario.nonce_refused and arrival.route == _SUBMIT):
         return Visit(), Decision(answer=core_error("rest_cookie_invalid_nonce", Visit()), fault="nonce_invalid")
     new_token = state.nonce.current if nonce != state.nonce.current else None
     visit = Visit(current_nonce=state.nonce.current, new_token=new_token, cookie=cookie)
-    if arrival.kind == "chat":
+    if arrival.route == _SUBMIT:
         state.nonce.spend()
     return visit, None
 
 
 def _start_session(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Visit) -> Decision:
-    identifier = _identifier(scenario, "session", arrival.number)
+    made = identifier(scenario, "session", arrival.number)
     nonce = None if scenario.nonce_missing else state.nonce.current
-    return Decision(answer=session_answer(nonce, identifier[:13], identifier[13:], visit), slow=True)
+    return Decision(answer=session_answer(nonce, made[:13], made[13:], visit), slow=True)
 
 
 def _submit(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Visit) -> Decision:
@@ -96,7 +98,7 @@ def _submit(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Vis
     attempt = state.next_attempt(prompt)
     drawn = draw_fault(scenario, prompt, attempt)
     fault = None if drawn in OPENAI_FAULTS else drawn
-    response_id = "chatcmpl-" + _identifier(scenario, prompt, attempt)[:16]
+    response_id = "chatcmpl-" + identifier(scenario, prompt, attempt)[:16]
     reply = echo(question, scenario, attempt, fault)
     answer = chat_answer(reply, fault, scenario, visit, stream=stream, response_id=response_id)
     return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
@@ -119,31 +121,6 @@ def _question(body: dict[str, Any], prompt: str, messages: list[Any], stream: bo
     )
 
 
-def _public(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Visit) -> Decision:
-    if arrival.headers.get("authorization") != f"Bearer {scenario.public_api_token}":
-        return Decision(answer=core_error("rest_forbidden", visit), fault="auth_refused")
-    if arrival.route.endswith("/simpleAuthCheck"):
-        found = {"success": True, "data": {"type": "email", "value": "admin@example.test"}}
-        return Decision(answer=plugin_json(200, found, visit.headers(("Allow", "GET"))))
-    body: dict[str, Any] = arrival.body if isinstance(arrival.body, dict) else {}
-    prompt = str(body.get("message") or "").strip()
-    if not prompt or not body.get("botId"):
-        return Decision(answer=plugin_error(500, "The botId and message are required.", visit), fault="rejected")
-    if 0 < scenario.text_input_max_length < len(prompt):
-        return Decision(answer=plugin_error(500, REJECTED_TEXT, visit), fault="too_long")
-    attempt = state.next_attempt(prompt)
-    question = _question(body, prompt, [], stream=False)
-    reply = echo(question, scenario, attempt, None)
-    chat_id = body.get("chatId") or _identifier(scenario, prompt, attempt)[:11]
-    found = {"success": True, "data": reply.text, "extra": {"actions": [], "chatId": chat_id}}
-    return Decision(answer=plugin_json(200, found, visit.headers(("Allow", "POST"))), attempt=attempt, slow=True)
-
-
 def _is_json(arrival: Arrival) -> bool:
     kind = arrival.headers.get("content-type", "").partition(";")[0].strip().lower()
     return kind == "application/json" or (kind.startswith("application/") and kind.endswith("+json"))
-
-
-def _identifier(scenario: Scenario, text: str, number: int) -> str:
-    key = f"{scenario.seed}\0{number}\0{text}".encode("utf-8", "surrogatepass")
-    return hashlib.blake2b(key, digest_size=20).hexdigest()

@@ -22,6 +22,7 @@ __all__ = [
     "fatal_error",
     "plugin_error",
     "plugin_json",
+    "public_answer",
     "session_answer",
     "told_error",
 ]
@@ -84,7 +85,8 @@ def core_error(code: str, visit: Visit, more: tuple[tuple[str, str], ...] = ()) 
     value: dict[str, Any] = {"code": code, "message": message, "data": {"status": status}}
     if code == "wp_die":
         value["additional_errors"] = []
-    no_cache = _NO_CACHE if code in ("rest_cookie_invalid_nonce", "wp_die") else ()
+        return plugin_json(status, value, (*more, *_NO_CACHE))
+    no_cache = _NO_CACHE if code == "rest_cookie_invalid_nonce" else ()
     return plugin_json(status, value, visit.headers(*more, *no_cache))
 
 
@@ -148,6 +150,21 @@ def chat_answer(
         lives, last = lives[: max(1, len(lives) // 2)], _event("error", scenario.error_event_text)
     whole = Answer(status=200, headers=_stream_headers(visit), pieces=(*lives, last), trailers=1)
     return cut_answer(whole, fault or "")
+
+
+def public_answer(
+    reply: Reply, fault: str | None, scenario: Scenario, visit: Visit, extra: dict[str, Any] | None
+) -> Answer:
+    """The answer of the public API to a query, with the fault it was drawn; ``extra`` is what chatbots add."""
+    if page := _page(fault, scenario, visit):
+        return page
+    if fault in ("error_event", "error_in_stream"):
+        return plugin_error(500, scenario.error_event_text, visit)
+    value: dict[str, Any] = {"success": True, "data": "" if fault == "empty_reply" else reply.text.strip()}
+    if extra is not None:
+        value["extra"] = extra
+    headers = visit.headers(("Allow", "POST"), *_NO_CACHE, with_cookie=True)
+    return cut_answer(plugin_json(200, value, headers), fault or "")
 
 
 def plugin_json(status: int, value: Any, headers: tuple[tuple[str, str], ...]) -> Answer:

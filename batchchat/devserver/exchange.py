@@ -1,23 +1,36 @@
 """A request as the protocols see it, and what they decide; where a path leads."""
 
+import hashlib
 import json
 from typing import Any, Literal
 
 import msgspec
 import orjson
 
+from batchchat.devserver.scenario import Scenario
 from batchchat.devserver.state import RequestKind
 from batchchat.devserver.wire import Answer
 
-__all__ = ["Arrival", "BadJson", "Decision", "Family", "find_route", "kind_of", "parse_body", "prompt_of", "text_of"]
+__all__ = [
+    "Arrival",
+    "BadJson",
+    "Decision",
+    "Family",
+    "find_route",
+    "identifier",
+    "kind_of",
+    "parse_body",
+    "prompt_of",
+    "text_of",
+]
 
 Family = Literal["wordpress", "openai", "health", "none"]
 
 _KINDS: dict[str, RequestKind] = {
     "/mwai/v1/start_session": "session",
     "/mwai-ui/v1/chats/submit": "chat",
-    "/mwai/v1/simpleChatbotQuery": "public",
-    "/mwai/v1/simpleAuthCheck": "public",
+    "/mwai/v1/simpleChatbotQuery": "chat",
+    "/mwai/v1/simpleTextQuery": "chat",
     "/v1/chat/completions": "chat",
     "/v1/models": "models",
 }
@@ -120,3 +133,9 @@ def text_of(content: Any) -> str:
     if isinstance(content, list):
         return "".join(str(part.get("text") or "") for part in content if isinstance(part, dict))
     return content if isinstance(content, str) else ""
+
+
+def identifier(scenario: Scenario, text: str, number: int) -> str:
+    """40 hex digits that depend on nothing but the seed, a text and a number."""
+    key = f"{scenario.seed}\0{number}\0{text}".encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(key, digest_size=20).hexdigest()

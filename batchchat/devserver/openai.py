@@ -1,11 +1,10 @@
 """The OpenAI-compatible protocol: chat completions, whole or streamed, and the list of models."""
 
-import hashlib
 import json
 import time
 from typing import Any
 
-from batchchat.devserver.exchange import Arrival, BadJson, Decision, prompt_of, text_of
+from batchchat.devserver.exchange import Arrival, BadJson, Decision, identifier, prompt_of, text_of
 from batchchat.devserver.openai_wire import completion_answer, object_error
 from batchchat.devserver.pages import json_answer
 from batchchat.devserver.question import Question, echo
@@ -67,7 +66,7 @@ def _complete(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decis
         fault,
         scenario,
         model=str(body["model"]),
-        identifier=_identifier(scenario, question.prompt, attempt),
+        identifier="chatcmpl-" + identifier(scenario, question.prompt, attempt)[:16],
         stream=question.stream,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
@@ -100,8 +99,3 @@ def _models(scenario: Scenario) -> bytes:
 
 def _refused(status: int, message: str, fault: str, *, code: str | None = None, param: str | None = None) -> Decision:
     return Decision(answer=object_error(status, message, "invalid_request_error", code=code, param=param), fault=fault)
-
-
-def _identifier(scenario: Scenario, prompt: str, attempt: int) -> str:
-    key = f"{scenario.seed}\0{attempt}\0{prompt}".encode("utf-8", "surrogatepass")
-    return "chatcmpl-" + hashlib.blake2b(key, digest_size=8).hexdigest()

@@ -17,7 +17,7 @@ from batchchat.devserver.scenario import Scenario, parse_rate
 
 __all__ = ["RequestKind", "RequestRecord", "ServerState", "worst_window"]
 
-RequestKind = Literal["session", "chat", "public", "models", "other"]
+RequestKind = Literal["session", "chat", "models", "other"]
 
 
 class RequestRecord(msgspec.Struct, kw_only=True):
