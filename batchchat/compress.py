@@ -40,7 +40,7 @@ def strip_endings(path: str) -> str:
 def open_input(path: str) -> BinaryIO:
     """Opens an input file for reading, decompressing it where its ending says so.
 
-    Reading waits for no more than there is, so that lines of a slow pipe come out as they arrive (``read1``). What
+    Reading (``read1``) waits for no more than there is, so that lines of a slow pipe come out as they arrive. What
     goes wrong later in a compressed file (cut short, damaged) is raised by the reading call, as ``PromptFileError``.
 
     Args:

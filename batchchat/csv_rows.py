@@ -1,0 +1,86 @@
+"""Rows of a CSV file as objects, one fault for each row that does not fit the header."""
+
+import csv
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from batchchat.errors import PromptFileError
+from batchchat.jsonl import MAX_LINE_BYTES
+
+__all__ = ["iter_rows"]
+
+_BOM = b"\xef\xbb\xbf"
+
+
+def iter_rows(stream: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, str] | str]]:
+    """Rows below the header line, read as they are asked for.
+
+    Fields are separated by commas and quoted by ``"``; a quoted field may hold line ends. Blank lines are passed over.
+    Python's limit on the length of a field, which holds for the process, is raised to that of an input line.
+
+    Args:
+        stream: UTF-8, with or without a byte order mark.
+        path: For messages.
+
+    Yields:
+        1-based physical line where the row starts; the row as an object of texts, or what is wrong with it.
+
+    Raises:
+        PromptFileError: The header cannot be used: an empty name, one name twice, bad quoting, not UTF-8.
+    """
+    csv.field_size_limit(MAX_LINE_BYTES)
+    rows = _iter_cells(stream)
+    for line_number, header in rows:
+        names = _checked_header(path, line_number, header)
+        break
+    else:
+        return
+    for line_number, cells in rows:
+        if isinstance(cells, str):
+            yield line_number, cells
+        elif len(cells) != len(names):
+            shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
+            yield line_number, f"expected {len(names)} cells ({shown}), found {len(cells)}"
+        else:
+            yield line_number, dict(zip(names, cells, strict=True))
+
+
+def _checked_header(path: str, line_number: int, names: list[str] | str) -> list[str]:
+    if isinstance(names, str):
+        raise PromptFileError(path, f"header line: {names}", line_number)
+    for position, name in enumerate(names):
+        if not name.strip():
+            raise PromptFileError(
+                path, f"expected a name for column {position + 1} in the header, found none", line_number
+            )
+        if name in names[:position]:
+            raise PromptFileError(path, f"found {name!r} twice in the header, expected names that differ", line_number)
+    return names
+
+
+def _iter_cells(stream: BinaryIO) -> Iterator[tuple[int, list[str] | str]]:
+    """Line number and cells of each row, the header included, or what is wrong with it."""
+    reader = csv.reader(_iter_texts(stream), strict=True)
+    while True:
+        line_number = reader.line_num + 1
+        try:
+            cells = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield line_number, f'found a row that is no CSV ({error}), expected cells with commas between, quoted by "'
+            continue
+        if not cells or (len(cells) == 1 and cells[0].isspace()):
+            continue
+        try:
+            "".join(cells).encode()
+        except UnicodeEncodeError:
+            yield line_number, "found bytes that are not UTF-8, expected UTF-8 text"
+        else:
+            yield line_number, cells
+
+
+def _iter_texts(stream: BinaryIO) -> Iterator[str]:
+    # A byte that is not UTF-8 becomes half of a surrogate pair and faults its row alone, not the rest of the file.
+    for number, line in enumerate(stream):
+        yield (line if number else line.removeprefix(_BOM)).decode("utf-8", "surrogateescape")

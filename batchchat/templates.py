@@ -1,0 +1,132 @@
+"""Jinja templates over the fields of an input line, in a sandbox."""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from batchchat.errors import ConfigError
+
+__all__ = ["MAX_RENDERED_CHARS", "Template"]
+
+MAX_RENDERED_CHARS = 64 << 20
+_MAX_POWER_BITS = 1 << 20
+_SHOWN_FIELDS = 20
+
+
+class Template:
+    """A compiled template; undefined fields are errors, and so is whatever reaches beyond the fields.
+
+    Besides the line's fields by their names there is ``fields``, the whole line, for names that are no identifiers:
+    ``{{ fields["Question text"] }}``. ``tojson`` writes plain JSON. A missing field may be asked for with ``default``
+    or ``is defined``.
+
+    Args:
+        source: Jinja source; a newline at its end is kept.
+        what: What to call it in messages: ``prompt template``.
+
+    Raises:
+        ConfigError: The source is no template.
+    """
+
+    def __init__(self, source: str, *, what: str) -> None:
+        self.source, self._what = source, what
+        try:
+            self._template = _ENVIRONMENT.from_string(source)
+        except TemplateSyntaxError as error:
+            raise ConfigError(f"the {what} is no Jinja template: line {error.lineno}: {error.message}") from error
+        except (RecursionError, MemoryError, OverflowError, SyntaxError) as error:
+            raise ConfigError(f"the {what} cannot be compiled: {_told(error)}") from error
+
+    def render(self, fields: Mapping[str, Any]) -> str:
+        """The template's text for one line.
+
+        Raises:
+            ValueError: An undefined field, a violation of the sandbox, more than 64 Mi characters, or any other error
+                within the template; the text says what was found and which fields there are.
+        """
+        template = self._template
+        pieces, size = [], 0
+        try:
+            # The template's own generator, as ``render`` would collect all of an endless output first.
+            for piece in template.root_render_func(template.new_context({"fields": fields, **fields})):
+                size += len(piece)
+                if size > MAX_RENDERED_CHARS:
+                    raise SecurityError(f"the text is longer than {MAX_RENDERED_CHARS >> 20} Mi characters")
+                pieces.append(piece)
+        except UndefinedError as error:
+            raise ValueError(f"{self._what}: {error.message}; {_fields_there(fields)}") from error
+        except SecurityError as error:
+            raise ValueError(f"{self._what}: the sandbox refuses it: {error.message}") from error
+        except Exception as error:
+            raise ValueError(f"{self._what}: {_told(error)}") from error
+        return "".join(pieces)
+
+
+class _Environment(ImmutableSandboxedEnvironment):
+    """The sandbox, where a field beats a method of the same name: ``meta.items`` is the key ``items``."""
+
+    intercepted_binops: ClassVar[frozenset[str]] = frozenset(("*", "**"))  # type: ignore[misc]
+
+    def getattr(self, obj: Any, attribute: str) -> Any:
+        if isinstance(obj, dict) and attribute in obj:
+            return obj[attribute]
+        return super().getattr(obj, attribute)
+
+    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
+        """Refuses what would take all memory or all time in one operation."""
+        if operator == "**" and isinstance(left, int) and isinstance(right, int):
+            too_much = left.bit_length() * right > _MAX_POWER_BITS
+        else:
+            too_much = operator == "*" and (_repeated(left, right) or _repeated(right, left))
+        if too_much:
+            raise SecurityError(f"the result of {operator} is too big")
+        return super().call_binop(context, operator, left, right)
+
+
+def _repeated(sequence: Any, times: Any) -> bool:
+    if not isinstance(times, int):
+        return False
+    if isinstance(sequence, int):
+        return sequence.bit_length() + times.bit_length() > _MAX_POWER_BITS
+    return isinstance(sequence, str | bytes | list | tuple) and len(sequence) * times > MAX_RENDERED_CHARS
+
+
+def _to_json(value: Any, indent: int | None = None) -> str:
+    if isinstance(value, Undefined):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, indent=indent)
+
+
+def _make_environment() -> _Environment:
+    environment = _Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+    filters: dict[str, Callable[..., Any]] = environment.filters
+    filters["tojson"] = _to_json
+    # A line that lacks a field of such a name must be told, not filled with Jinja's own toy.
+    for name in ("cycler", "joiner", "lipsum"):
+        del environment.globals[name]
+    return environment
+
+
+_ENVIRONMENT = _make_environment()
+
+
+def _told(error: BaseException) -> str:
+    if isinstance(error, RecursionError):
+        return "it calls itself too deeply"
+    if isinstance(error, TypeError) and "no loader" in str(error):
+        return "it loads another template, which is not possible here"
+    if isinstance(error, TemplateError):
+        return str(error.message)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _fields_there(fields: Mapping[str, Any]) -> str:
+    if not fields:
+        return "the line has no fields"
+    names = [repr(name) for name in list(fields)[:_SHOWN_FIELDS]]
+    more = ", …" if len(fields) > _SHOWN_FIELDS else ""
+    return f"the line has {', '.join(names)}{more}"
