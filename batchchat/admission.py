@@ -21,7 +21,7 @@ class Admission:
 
     Attributes:
         in_flight: Tasks that have a request on the wire.
-        sent_at: Loop time of a task's first request.
+        sent_at: ``time.monotonic()`` of a task's first request.
         closed: Whether nothing new may be sent.
     """
 
@@ -65,7 +65,7 @@ class Admission:
         self._limiter.correct(receipt, usage.input_tokens + usage.output_tokens)
 
     def forget(self) -> float | None:
-        """Ends the running task's prompt; the loop time of its first request, None if nothing was sent."""
+        """Ends the running task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
         task = asyncio.current_task()
         if task is None:
             return None

@@ -4,6 +4,7 @@ BatchchatError
 ├─ ConfigError             usage or job file: path, line, key path, what was expected      exit 2
 │  └─ UnknownProviderError  lists the installed kinds
 ├─ PromptFileError         path, 1-based line number, reason                               exit 3
+├─ RunStoppedError         the service would refuse what is left (only ``stream`` raises it)  exit 4
 ├─ ResultsFileError        not a results file, or it cannot be used                        exit 2
 │  ├─ ResultsMismatchError  a stored answer no longer fits its prompt or settings          exit 3
 │  ├─ ResultsWriteError     results cannot be written                                      exit 6
@@ -38,6 +39,7 @@ __all__ = [
     "ResultsLockedError",
     "ResultsMismatchError",
     "ResultsWriteError",
+    "RunStoppedError",
     "ServerError",
     "UnknownProviderError",
     "provider_error",
@@ -129,6 +131,12 @@ class ResultsLockedError(ResultsFileError):
     """Another run holds the results file."""
 
     exit_code = 75
+
+
+class RunStoppedError(BatchchatError):
+    """The prompts that are left would meet what the last few met; they are pending."""
+
+    exit_code = 4
 
 
 class ProviderError(BatchchatError):

@@ -24,6 +24,7 @@ from batchchat.results import RunFiles, run_files
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.run_signals import RunSignals
+from batchchat.shown_settings import shown_settings
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
 from batchchat.tally import Tally
@@ -120,7 +121,7 @@ class JobRun:
         self._tally = Tally()
         self._rules = StopRules()
         self._exit_code: int | None = None
-        self._settings = job.without_secrets()
+        self._settings = shown_settings(job)
 
     async def run(self, *, handle_signals: bool) -> RunReport:
         """See ``run_job``."""
@@ -387,3 +388,13 @@ def fault_outcome(fault: InputFault) -> Outcome:
 def output_settings(job: JobConfig) -> OutputSettings:
     """What the run's files need to know of the job."""
     return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)
+
+
+def check_settings(job: JobConfig) -> None:
+    """Makes everything of a run that can be made without a file or a request.
+
+    Raises:
+        ConfigError: The job cannot be run as it is.
+    """
+    if job.provider:
+        JobRun(job, Observers(()), os.environ)

@@ -42,11 +42,11 @@ def _headline(report: RunReport) -> str:
         parts.append(f"{report.pending} pending")
     finished = report.answered + report.failed
     speed = f", {finished / report.duration_s:.3g}/s" if finished and report.duration_s else ""
-    retried = sum(report.attempts.values()) - finished
+    retried = sum(count for outcome, count in report.attempts.items() if outcome != "answered") - report.failed
     parts.append(f"in {render_duration(report.duration_s)}{speed}")
     line = ", ".join(parts)
     if retried > 0:
-        line += f"; {retried} attempts more than prompts"
+        line += f"; {retried} attempts were made again"
     if report.usage.input_tokens or report.usage.output_tokens:
         line += f"; {report.usage.input_tokens or 0} tokens in, {report.usage.output_tokens or 0} out"
     return line

@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import Mapping
 from typing import Any
 from weakref import WeakValueDictionary
@@ -66,7 +67,7 @@ class Worker:
             error = caught
         finally:
             sent_at = self._admission.forget()
-        latency_s = None if sent_at is None else round(asyncio.get_running_loop().time() - sent_at, 6)
+        latency_s = None if sent_at is None else round(time.monotonic() - sent_at, 6)
         outcome = Outcome(
             id=prompt.id,
             index=prompt.index,

@@ -77,7 +77,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         admit: Waits until one more request may go out; awaited right before every request, whatever its kind.
         in_flight: Tasks that have a request on the wire; a drain lets these finish.
-        sent_at: Loop time at which a task's first request went out; whoever owns the task takes it away.
+        sent_at: ``time.monotonic()`` at which a task's first request went out; whoever owns the task takes it away.
         notice: ``(message, level)``; level 1 shows with ``-v``, 2 with ``-vv``.
         connect_s, idle_s, attempt_s: Seconds; 0 means no limit. ``idle_s`` counts once the answer has begun.
         max_response_bytes: Ceiling for one answer's body.

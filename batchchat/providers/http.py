@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any, NoReturn, Self
@@ -97,6 +98,7 @@ class Exchange:
         "_loop",
         "_received",
         "_response",
+        "_sent_at",
         "_started",
         "_task",
         "_url",
@@ -115,13 +117,14 @@ class Exchange:
         context = self._client.context
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
+        self._sent_at = time.monotonic()  # some loops count whole milliseconds only
         self._deadline = self._started + context.attempt_s if context.attempt_s else None
         self._clock = asyncio.timeout_at(self._deadline)
         self._task = asyncio.current_task()
         await self._clock.__aenter__()
         if self._task is not None:
             context.in_flight.add(self._task)
-            context.sent_at.setdefault(self._task, self._started)
+            context.sent_at.setdefault(self._task, self._sent_at)
         try:
             self._response = await self._client.session.post(
                 self._url, data=self._body, headers=self._headers, allow_redirects=False
@@ -157,7 +160,7 @@ class Exchange:
         if chunk:
             now = self._loop.time()
             if not self._received:
-                self.first_byte_s = now - self._started
+                self.first_byte_s = round(time.monotonic() - self._sent_at, 6)
             self._received += len(chunk)
             if self._received > self._client.context.max_response_bytes:
                 raise ProtocolError(
