@@ -7,8 +7,11 @@ import msgspec
 
 __all__ = ["Rate", "parse_duration", "parse_rate", "render_duration"]
 
-_UNITS_S = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
-_PART = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
+_UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
+_PARTS = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS_S), re.ASCII)
+_BARE = re.compile(r"\d+(?:\.\d+)?", re.ASCII)
+# Timers of event loops count milliseconds in a signed 64-bit number or less; nobody waits for longer than this.
+_LONGEST_S = 36500 * 86400.0
 _RATE_UNITS_S = {
     "s": 1.0,
     "sec": 1.0,
@@ -21,7 +24,7 @@ _RATE_UNITS_S = {
     "d": 86400.0,
     "day": 86400.0,
 }
-_RATE = re.compile(r"(\d+)\s*/\s*([a-z]+)", re.IGNORECASE)
+_RATE = re.compile(r"(\d{1,12})\s*/\s*([a-z]+)", re.ASCII | re.IGNORECASE)
 
 
 class Rate(msgspec.Struct, frozen=True):
@@ -39,29 +42,34 @@ def parse_duration(text: str | int | float, *, what: str = "duration") -> float:
     """Seconds of ``500ms``, ``30s``, ``5m``, ``1h30m``, ``1d``, or of a bare number.
 
     Raises:
-        ValueError: It is no duration; the sentence names ``what``.
+        ValueError: It is no duration, or one of more than 36500 days; the sentence names ``what``.
     """
-    expected = f"expected a {what} such as 500ms, 30s, 5m or 1h30m (0 for none)"
+    seconds = _seconds(text)
+    if seconds is None or not 0 <= seconds <= _LONGEST_S:
+        raise ValueError(f"expected a {what} such as 500ms, 30s, 5m or 1h30m (0 for none), found {text!r}")
+    return seconds
+
+
+def _seconds(text: str | int | float) -> float | None:
+    """Seconds without regard to their bounds, None where the form is wrong."""
     if isinstance(text, bool):
-        raise ValueError(f"{expected}, found {text!r}")
+        return None
     if isinstance(text, int | float):
-        if not math.isfinite(text) or text < 0:
-            raise ValueError(f"{expected}, found {text!r}")
-        return float(text)
+        return float(text) if abs(text) <= _LONGEST_S else math.inf
     compact = text.strip().lower().replace(" ", "")
-    if re.fullmatch(r"\d+(\.\d+)?", compact):
+    if _BARE.fullmatch(compact):
         return float(compact)
-    parts = _PART.findall(compact)
-    if not parts or "".join(number + unit for number, unit in parts) != compact:
-        raise ValueError(f"{expected}, found {text!r}")
-    return sum(float(number) * _UNITS_S[unit] for number, unit in parts)
+    match = _PARTS.fullmatch(compact)
+    if not compact or match is None:
+        return None
+    return sum(float(match[unit] or 0) * size for unit, size in _UNITS_S.items())
 
 
 def render_duration(seconds: float) -> str:
     """Two largest units: ``2h 5m``, ``3m 20s``, ``4.1s``, ``250ms``."""
-    if seconds < 1:
+    if seconds < 0.9995:
         return f"{seconds * 1000:.0f}ms"
-    if seconds < 60:
+    if seconds < 59.95:
         return f"{seconds:.3g}s"
     whole = round(seconds)
     for large, small, size, step in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
