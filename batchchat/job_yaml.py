@@ -6,17 +6,15 @@ duplicate keys, no octal or base-60 numbers, no dates. ``${NAME}`` and ``${NAME:
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 import yaml
 
 from batchchat.errors import ConfigError
+from batchchat.locations import EnvText, KeyPath, Locations, Mark, render_key
 
-__all__ = ["EnvText", "KeyPath", "Locations", "Mark", "read_yaml", "render_key"]
-
-KeyPath = tuple[str | int, ...]
+__all__ = ["read_yaml"]
 
 _LARGEST_BYTES = 1 << 20
 _MOST_VALUES = 10_000
@@ -24,62 +22,6 @@ _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _VARIABLE = re.compile(r"\$\$|\$\{(?:([^}]*)\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
-
-
-class EnvText(str):
-    """Text from an option or the environment: its type is still open, as it never went through YAML.
-
-    Attributes:
-        plain: Whether it stood without quotes in a job file, so that it may be a number where any type will do.
-    """
-
-    plain: bool = False
-
-
-class Mark(msgspec.Struct, frozen=True):
-    """Where a value stands in the job file (1-based), and how it is written there (None for a list or mapping)."""
-
-    line: int
-    column: int
-    text: str | None = None
-    plain: bool = False
-
-
-class Locations:
-    """Where each value of a job was written: on a line of the job file, or in an option.
-
-    Args:
-        path: The job file, or None.
-        marks: Key path to place in that file.
-    """
-
-    def __init__(self, path: str | None = None, marks: dict[KeyPath, Mark] | None = None) -> None:
-        self.path = path
-        self.marks = {} if marks is None else marks
-        self.origins: dict[KeyPath, str] = {}
-
-    def mark(self, keys: KeyPath) -> Mark | None:
-        """The value's own place in the job file, or None if it is not from there."""
-        return None if self._origin(keys) else self.marks.get(keys)
-
-    def error(self, keys: KeyPath, message: str, error_type: type[ConfigError] = ConfigError) -> ConfigError:
-        """An error that names the option, or the job file with line and key path, where the value was given."""
-        origin = self._origin(keys)
-        if origin is not None:
-            return error_type(message, key=origin)
-        line = next((self.marks[part].line for part in _outwards(keys) if part in self.marks), None)
-        return error_type(message, path=self.path, line=line, key=render_key(keys) or None)
-
-    def _origin(self, keys: KeyPath) -> str | None:
-        return next((self.origins[part] for part in _outwards(keys) if part in self.origins), None)
-
-
-def render_key(keys: KeyPath) -> str:
-    """``provider.base_url``, ``rate[1]``."""
-    text = ""
-    for key in keys:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
-    return text
 
 
 def read_yaml(path: str, environ: Mapping[str, str] | None = None) -> tuple[dict[str, Any], Locations]:
@@ -304,8 +246,3 @@ class _Builder:
     def _tag_error(self, node: yaml.Node, keys: KeyPath) -> ConfigError:
         tag = node.tag.replace(_TAG, "!!")
         return self.error(node, keys, f"the tag {tag} is not allowed; expected plain text, numbers, lists and mappings")
-
-
-def _outwards(keys: KeyPath) -> Iterator[KeyPath]:
-    """The path itself, then every path it lies in."""
-    return (keys[:end] for end in range(len(keys), -1, -1))

@@ -14,23 +14,24 @@ import msgspec
 from msgspec import inspect
 
 from batchchat.errors import ConfigError
-from batchchat.job_yaml import EnvText, KeyPath, Locations
+from batchchat.locations import EnvText, KeyPath, Locations
+from batchchat.scalars import (
+    describe_type,
+    describe_value,
+    fits,
+    in_bounds,
+    looks_secret,
+    names_secret,
+    retyped,
+    surprise,
+    typed,
+)
 
-__all__ = ["Form", "convert_section", "free_value"]
+__all__ = ["Form", "convert_section", "free_value", "public_fields"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-_TRUE, _FALSE = ("true", "yes", "on", "1"), ("false", "no", "off", "0")
-_EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)e[-+]?\d+", re.ASCII | re.IGNORECASE)
-_NUMBER = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.ASCII | re.IGNORECASE)
 _VARIABLE_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*", re.ASCII)
-_KEY_VALUE = re.compile(
-    r"\b(sk|pk|rk|gsk|xai|hf|ghp|pplx|key)[-_][A-Za-z0-9_-]{12,}|\bAIza[A-Za-z0-9_-]{20,}|\beyJ[A-Za-z0-9_-]{10,}\."
-    r"|^\s*(bearer|basic)\s+\S{16,}",
-    re.IGNORECASE,
-)
-_KEY_NAMES = re.compile(r"(.*_)?(api_?key|key|token|secret|password|bearer|authorization)", re.IGNORECASE)
-_LONGEST_SHOWN = 60
 
 
 class Form(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,30 +40,39 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         parse: From what is written (never None) to the value; raises ValueError with "expected …, found …".
         schema: JSON Schema of what is written.
+        many: Whether a list of such values may stand there as well; the value is a list in any case.
     """
 
     parse: Callable[[Any], Any]
     schema: dict[str, Any]
+    many: bool = False
 
 
 def convert_section(
-    raw: Mapping[str, Any], struct_type: type[S], *, locations: Locations | None = None, key: str = ""
+    raw: Mapping[str, Any],
+    struct_type: type[S],
+    *,
+    locations: Locations | None = None,
+    key: str = "",
+    owner: str = "",
+    elsewhere: Mapping[str, str] | None = None,
 ) -> S:
     """Builds a settings struct from a section of a job.
 
     Args:
         raw: The section as read or overridden.
-        struct_type: A msgspec struct; its unknown keys are errors whether or not it forbids them.
+        struct_type: A msgspec struct; unknown keys are errors whether or not it forbids them.
         locations: Where the values were written.
         key: The section's name in the job, ``provider``; empty for the whole job.
+        owner: Whose settings they are, for messages: ``provider openai``.
+        elsewhere: Keys that stand in another section, with their path there; unknown ones are looked up in it.
 
     Raises:
         ConfigError: The first value that does not fit: its option, or its file, line and key path.
     """
-    shaper = _Shaper(Locations() if locations is None else locations)
+    shaper = _Shaper(Locations() if locations is None else locations, owner, elsewhere or {})
     keys: KeyPath = (key,) if key else ()
-    kind = inspect.type_info(struct_type)
-    shaped = shaper.shape(raw, kind, keys)
+    shaped = shaper.shape(raw, inspect.type_info(struct_type), keys)
     try:
         return msgspec.convert(shaped, struct_type)
     except msgspec.ValidationError as error:
@@ -74,22 +84,29 @@ def convert_section(
 
 def free_value(value: Any, locations: Locations, keys: KeyPath) -> Any:
     """A value of no given type, as JSON will carry it; what YAML 1.1 reads in a surprising way is refused."""
-    return _Shaper(locations).free(value, keys)
+    return _Shaper(locations, "", {}).free(value, keys)
+
+
+def public_fields(kind: inspect.StructType) -> dict[str, inspect.Field]:
+    """Fields of a struct that a job may set, by key; those with ``Meta(extra={"internal": True})`` are left out."""
+    return {
+        field.encode_name: field
+        for field in kind.fields
+        if not (isinstance(field.type, inspect.Metadata) and (field.type.extra or {}).get("internal"))
+    }
 
 
 class _Shaper:
-    """Walks a value along the type it should have."""
+    """Walks a value along the type it should have; the result is what msgspec converts without further ado."""
 
-    def __init__(self, locations: Locations) -> None:
+    def __init__(self, locations: Locations, owner: str, elsewhere: Mapping[str, str]) -> None:
         self.locations = locations
-        self._elsewhere: dict[str, str] = {}
+        self._owner, self._elsewhere = owner, elsewhere
 
     def shape(self, value: Any, kind: inspect.Type, keys: KeyPath) -> Any:
         if isinstance(kind, inspect.Metadata):
             form = (kind.extra or {}).get("form")
-            if isinstance(form, Form):
-                return self._formed(value, form, keys)
-            return self.shape(value, kind.type, keys)
+            return self._formed(value, form, keys) if isinstance(form, Form) else self.shape(value, kind.type, keys)
         if isinstance(kind, inspect.UnionType):
             return self._union(value, kind, keys)
         if isinstance(kind, inspect.StructType):
@@ -107,17 +124,12 @@ class _Shaper:
             return {str(name): self.free(item, (*keys, name)) for name, item in value.items()}
         if isinstance(value, list | tuple):
             return [self.free(item, (*keys, index)) for index, item in enumerate(value)]
-        mark = self.locations.mark(keys)
-        written = mark.text if mark is not None and mark.plain and mark.text is not None else ""
-        if isinstance(value, bool) and written and written.lower() not in ("true", "false"):
-            meaning = str(value).lower()
-            raise self.locations.error(keys, f"YAML reads {written} as {meaning}; write {meaning}, or put it in quotes")
+        if isinstance(value, EnvText):
+            return retyped(value) if value.plain else str(value)
         if isinstance(value, float) and not math.isfinite(value):
             raise self.locations.error(keys, f"expected a finite number, found {value}")
-        if isinstance(value, EnvText):
-            return _retyped(value) if value.plain else str(value)
-        if isinstance(value, str) and _EXPONENT.fullmatch(written):
-            raise self.locations.error(keys, _exponent_hint(written))
+        if trap := surprise(value, self.locations.mark(keys)):
+            raise self.locations.error(keys, f"found {describe_value(value)}{trap}")
         return value
 
     def _struct(self, value: Any, kind: inspect.StructType, keys: KeyPath) -> Any:
@@ -125,9 +137,7 @@ class _Shaper:
             return value
         if not isinstance(value, Mapping):
             raise self._wrong(value, kind, keys)
-        fields = {field.encode_name: field for field in kind.fields if not _internal(field)}
-        if not keys:
-            self._elsewhere = _nested_names(fields)
+        fields = public_fields(kind)
         shaped = {}
         for name, item in value.items():
             if name not in fields:
@@ -135,21 +145,20 @@ class _Shaper:
             shaped[name] = self.shape(item, fields[name].type, (*keys, name))
         for name, field in fields.items():
             if field.required and name not in shaped:
-                raise self.locations.error(keys, f"the key {name} is missing; expected {expected(field.type)}")
+                raise self.locations.error(keys, f"the key {name} is missing; expected {describe_type(field.type)}")
         return shaped
 
     def _unknown(self, name: str, fields: Mapping[str, inspect.Field], keys: KeyPath) -> ConfigError:
-        where = (*keys, name)
-        if _KEY_NAMES.fullmatch(name.replace("-", "_")):
-            how = "api_key_env" if "api_key_env" in fields else "${NAME} in headers"
-            return self.locations.error(
-                where,
-                f"unknown key; secrets do not stand in a job, put yours into an environment variable and name that with {how}",
-            )
+        message = f"unknown key {name!r}" + (f" of {self._owner}" if self._owner else "")
         near = difflib.get_close_matches(name, fields, 1)
-        guess = near[0] if near else self._elsewhere.get(name)
-        known = f"did you mean {guess}?" if guess else f"expected one of {', '.join(fields)}"
-        return self.locations.error(where, f"unknown key; {known}")
+        if names_secret(name):
+            how = "name that with api_key_env" if "api_key_env" in fields else "write ${NAME} where it is needed"
+            message += f"; secrets do not stand in a job, put yours into an environment variable and {how}"
+        elif guess := self._elsewhere.get(name) or (near[0] if near else None):
+            message += f"; did you mean {guess}?"
+        else:
+            message += f"; expected one of {', '.join(fields)}"
+        return self.locations.error((*keys, name), message)
 
     def _union(self, value: Any, kind: inspect.UnionType, keys: KeyPath) -> Any:
         optional = any(isinstance(member, inspect.NoneType) for member in kind.types)
@@ -166,33 +175,35 @@ class _Shaper:
         raise self._wrong(value, kind, keys)
 
     def _formed(self, value: Any, form: Form, keys: KeyPath) -> Any:
+        if form.many and isinstance(value, list | tuple):
+            return [self._parsed(item, form, (*keys, index)) for index, item in enumerate(value)]
+        parsed = self._parsed(value, form, keys)
+        return [parsed] if form.many else parsed
+
+    def _parsed(self, value: Any, form: Form, keys: KeyPath) -> Any:
         if value is None:
             raise self.locations.error(keys, "expected a value, found nothing; give one or remove the key")
         try:
             return form.parse(_plain(value))
         except ValueError as error:
-            raise self.locations.error(keys, f"{error}{self._surprise(value, keys)}") from error
+            raise self.locations.error(keys, f"{error}{surprise(value, self.locations.mark(keys))}") from error
 
     def _scalar(self, value: Any, kind: inspect.Type, keys: KeyPath) -> Any:
         if isinstance(kind, inspect.StrType) and isinstance(value, str):
             return self._text(value, kind, keys)
-        if isinstance(value, EnvText):
-            typed = _typed(value, kind)
-        else:
-            typed = value if _fits(value, kind) else None
-        if typed is None or not _in_bounds(typed, kind):
+        fitting = typed(value, kind) if isinstance(value, EnvText) else value if fits(value, kind) else None
+        if fitting is None or not in_bounds(fitting, kind):
             raise self._wrong(value, kind, keys)
-        return typed
+        return fitting
 
     def _text(self, value: str, kind: inspect.StrType, keys: KeyPath) -> str:
-        name = str(keys[-1]) if keys else ""
-        if name.endswith("_env") and not _VARIABLE_NAME.fullmatch(value):
+        if str(keys[-1]).endswith("_env") and not _VARIABLE_NAME.fullmatch(value):
             raise self.locations.error(
                 keys,
-                "expected the name of an environment variable, such as OPENAI_API_KEY; what was found is not shown, "
-                "as it may be the key itself",
+                "expected the name of an environment variable, such as OPENAI_API_KEY; "
+                "what was found is not shown, as it may be the key itself",
             )
-        if not isinstance(value, EnvText) and keys[:1] == ("provider",) and _KEY_VALUE.search(value):
+        if not isinstance(value, EnvText) and keys[0] == "provider" and looks_secret(value):
             raise self.locations.error(
                 keys,
                 "what stands here looks like a secret; put it into an environment variable and name that with "
@@ -203,152 +214,14 @@ class _Shaper:
         return str(value)
 
     def _wrong(self, value: Any, kind: inspect.Type, keys: KeyPath) -> ConfigError:
-        message = f"expected {expected(kind)}, found {_found(value)}{self._surprise(value, keys)}"
+        message = f"expected {describe_type(kind)}, found {describe_value(value)}"
         if isinstance(kind, inspect.LiteralType) and isinstance(value, str):
             near = difflib.get_close_matches(value, [str(item) for item in kind.values], 1)
             message += f"; did you mean {near[0]}?" if near else ""
-        if not isinstance(value, EnvText) and self.locations.mark(keys) is not None:
-            message += _quotes_hint(value, kind)
-        return self.locations.error(keys, message)
-
-    def _surprise(self, value: Any, keys: KeyPath) -> str:
-        """What YAML 1.1 made of the text that stands in the file, where that is not what it looks like."""
-        mark = self.locations.mark(keys)
-        if mark is None or mark.text is None or not mark.plain or isinstance(value, EnvText):
-            return ""
-        if isinstance(value, bool) and mark.text.lower() not in ("true", "false"):
-            return f" (YAML reads {mark.text} as {str(value).lower()}; put it in quotes for text)"
-        if isinstance(value, str) and _EXPONENT.fullmatch(mark.text):
-            return f" ({_exponent_hint(mark.text)})"
-        return ""
-
-
-def expected(kind: inspect.Type) -> str:
-    """What a value of the type looks like, in words."""
-    if isinstance(kind, inspect.Metadata):
-        return expected(kind.type)
-    if isinstance(kind, inspect.UnionType):
-        parts = [expected(member) for member in kind.types if not isinstance(member, inspect.NoneType)]
-        return " or ".join(parts)
-    if isinstance(kind, inspect.LiteralType):
-        values = ", ".join(str(value) for value in kind.values)
-        return values if len(kind.values) == 1 else f"one of {values}"
-    if isinstance(kind, inspect.IntType | inspect.FloatType):
-        noun = "a whole number" if isinstance(kind, inspect.IntType) else "a number"
-        bounds = [
-            f"{words} {bound:g}"
-            for words, bound in (
-                ("of at least", kind.ge),
-                ("above", kind.gt),
-                ("of at most", kind.le),
-                ("below", kind.lt),
-            )
-            if bound is not None
-        ]
-        return " ".join([noun, " and ".join(bounds)]).strip()
-    if isinstance(kind, inspect.DictType | inspect.StructType):
-        return "a mapping"
-    if isinstance(kind, inspect.ListType | inspect.VarTupleType):
-        return "a list"
-    if isinstance(kind, inspect.BoolType):
-        return "true or false"
-    return "text" if isinstance(kind, inspect.StrType) else "another value"
-
-
-def _internal(field: inspect.Field) -> bool:
-    return isinstance(field.type, inspect.Metadata) and bool((field.type.extra or {}).get("internal"))
-
-
-def _nested_names(fields: Mapping[str, inspect.Field]) -> dict[str, str]:
-    """Key path of every key that stands in a section."""
-    return {
-        inner.encode_name: f"{name}.{inner.encode_name}"
-        for name, field in fields.items()
-        if isinstance(field.type, inspect.StructType)
-        for inner in field.type.fields
-    }
-
-
-def _fits(value: Any, kind: inspect.Type) -> bool:
-    if isinstance(kind, inspect.BoolType):
-        return isinstance(value, bool)
-    if isinstance(kind, inspect.IntType):
-        return isinstance(value, int) and not isinstance(value, bool)
-    if isinstance(kind, inspect.FloatType):
-        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    if isinstance(kind, inspect.LiteralType):
-        return any(value == item and type(value) is type(item) for item in kind.values)
-    # A plug-in's own kinds are left to msgspec.
-    known = (inspect.StrType, inspect.DictType, inspect.ListType, inspect.VarTupleType)
-    return value is not None and not isinstance(kind, known)
-
-
-def _typed(text: EnvText, kind: inspect.Type) -> Any:
-    """The value of that type that the text stands for, or None."""
-    compact = text.strip()
-    if isinstance(kind, inspect.BoolType):
-        return True if compact.lower() in _TRUE else False if compact.lower() in _FALSE else None
-    if isinstance(kind, inspect.LiteralType):
-        return next((item for item in kind.values if str(item) == compact), None)
-    if isinstance(kind, inspect.IntType):
-        return int(compact) if re.fullmatch(r"[-+]?\d{1,4000}", compact, re.ASCII) else None
-    if isinstance(kind, inspect.FloatType):
-        number = float(compact) if _NUMBER.fullmatch(compact) else math.inf
-        return number if math.isfinite(number) else None
-    return str(text) if _fits(text, kind) else None
-
-
-def _in_bounds(value: Any, kind: inspect.Type) -> bool:
-    if not isinstance(kind, inspect.IntType | inspect.FloatType):
-        return True
-    return (
-        (kind.ge is None or value >= kind.ge)
-        and (kind.gt is None or value > kind.gt)
-        and (kind.le is None or value <= kind.le)
-        and (kind.lt is None or value < kind.lt)
-    )
-
-
-def _retyped(text: EnvText) -> Any:
-    """A number or true or false where the text is exactly one, else the text."""
-    if text in ("true", "false"):
-        return text == "true"
-    if re.fullmatch(r"-?(0|[1-9]\d{0,4000})", text, re.ASCII):
-        return int(text)
-    if _NUMBER.fullmatch(text) and not re.match(r"[-+]?0\d", text) and math.isfinite(float(text)):
-        return float(text)
-    return str(text)
+        return self.locations.error(keys, message + surprise(value, self.locations.mark(keys), kind))
 
 
 def _plain(value: Any) -> Any:
     if isinstance(value, EnvText):
         return str(value)
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _found(value: Any) -> str:
-    if value is None:
-        return "nothing"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, str):
-        if _KEY_VALUE.search(value):
-            return "text that looks like a secret"
-        return repr(str(value) if len(value) <= _LONGEST_SHOWN else value[: _LONGEST_SHOWN - 1] + "…")
-    if isinstance(value, int | float):
-        return f"the number {value}" if isinstance(value, float) or abs(value) < 10**20 else "a huge number"
-    return "a mapping" if isinstance(value, Mapping) else "a list" if isinstance(value, list | tuple) else repr(value)
-
-
-def _quotes_hint(value: Any, kind: inspect.Type) -> str:
-    if isinstance(kind, inspect.StrType) and isinstance(value, int | float) and not isinstance(value, bool):
-        return "; put it in quotes"
-    if isinstance(kind, inspect.IntType | inspect.FloatType) and isinstance(value, str) and _NUMBER.fullmatch(value):
-        return "; take the quotes off"
-    if isinstance(kind, inspect.ListType | inspect.VarTupleType) and isinstance(value, str):
-        return "; put it in square brackets"
-    return ""
-
-
-def _exponent_hint(written: str) -> str:
-    return f"YAML reads {written} as text; write {float(written):.15g}, or put it in quotes for text"

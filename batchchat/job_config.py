@@ -1,0 +1,202 @@
+"""The structs of a job: the reference of the job file's keys, their types, defaults and meaning."""
+
+import re
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from batchchat.errors import ConfigError
+from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
+from batchchat.prompts import InputSettings
+from batchchat.scalars import names_secret
+
+__all__ = ["JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
+
+_USER_INFO = re.compile(r"://[^/?#\s]*@")
+Text = Annotated[str, Meta(min_length=1)]
+Count = Annotated[int, Meta(ge=1)]
+
+
+class OutputConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Where results go and how.
+
+    Attributes:
+        path: Results file; ``-`` for standard output. Needed, here or as ``-o``.
+        format: ``flat`` lines, or the output form of the OpenAI Batch API.
+        order: Order of result lines; ``input`` holds a bounded window back.
+        fsync: When results reach the disk for good; ``interval`` is every second.
+    """
+
+    path: Text | None = None
+    format: Literal["flat", "openai-batch"] = "flat"
+    order: Literal["completion", "input"] = "completion"
+    fsync: Literal["interval", "always", "never"] = "interval"
+
+
+class PromptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How an input line becomes a prompt.
+
+    Attributes:
+        template: Jinja template over the line's fields; without one the line's own form counts.
+        system: Jinja template of the system prompt.
+        id: Field that holds the id; ``id`` or ``custom_id`` without it.
+        params: Sampling parameters sent with every prompt.
+    """
+
+    template: Text | None = None
+    system: Text | None = None
+    id: Text | None = None
+    params: dict[str, Any] = {}
+
+
+class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Further attempts after a failed one.
+
+    Attributes:
+        retries: Further attempts after the first.
+        max_wait_s: Longest single wait a service may ask for, beyond it the run stops; 0 for any.
+    """
+
+    retries: Annotated[int, Meta(ge=0)] = 5
+    max_wait_s: Seconds = msgspec.field(name="max_wait", default=300.0)
+
+
+class TimeoutConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Longest times; 0 for none.
+
+    Attributes:
+        connect_s: Connecting.
+        idle_s: Silence once the answer has begun.
+        attempt_s: One attempt.
+        prompt_s: One prompt with all its attempts.
+        run_s: The whole run.
+    """
+
+    connect_s: Seconds = msgspec.field(name="connect", default=10.0)
+    idle_s: Seconds = msgspec.field(name="idle", default=60.0)
+    attempt_s: Seconds = msgspec.field(name="attempt", default=300.0)
+    prompt_s: Seconds = msgspec.field(name="prompt", default=0.0)
+    run_s: Seconds = msgspec.field(name="run", default=0.0)
+
+
+class StopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The user's own limits; beyond them the run stops.
+
+    Attributes:
+        max_failures: Failed prompts that are tolerated: a number, or a share such as ``2%``.
+        budget_usd: US dollars that the counted cost may reach.
+    """
+
+    max_failures: Failures | None = None
+    budget_usd: Annotated[float, Meta(gt=0)] | None = None
+
+    @property
+    def max_failures_count(self) -> int | None:
+        """Number of tolerated failures, None where none or a share is given."""
+        return self.max_failures if isinstance(self.max_failures, int) else None
+
+    @property
+    def max_failures_share(self) -> float | None:
+        """Tolerated share of the prompts, 0 to 1, None where none or a number is given."""
+        return float(self.max_failures.rstrip("%")) / 100 if isinstance(self.max_failures, str) else None
+
+
+class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One job, as the job file and the options laid over it say.
+
+    Attributes:
+        version: Version of the job file's form.
+        input: Input files, from the working directory; ``-`` for standard input. Needed, here or as INPUT.
+        output: Where results go and how.
+        provider: ``name`` of the provider and its own settings.
+        prompt: How an input line becomes a prompt.
+        concurrency: Prompts in flight.
+        rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
+        burst: Requests that may go out at once within the rate.
+        tokens_per_minute: Tokens a minute, estimated before and corrected by what the service counts.
+        retry: Further attempts after a failed one.
+        timeout: Longest times.
+        stop: The user's own limits.
+        grace_s: How long prompts in flight may go on after the first signal.
+        limit: Only the first prompts, this many.
+        sample: Only this many prompts, drawn at random.
+        seed: Seed of ``sample``.
+        on_duplicate: Two prompts with one id: an error, the first counts, or ids with a suffix.
+        on_change: A stored answer that no longer fits its prompt: an error, asked again, or kept.
+        lenient: Whether a faulty input line becomes an error line and does not stop the run.
+        carry: What of an input line stands in its result: ``all``, ``none``, or names of fields.
+        max_response_bytes: Ceiling for one answer.
+        nonce_cache: Whether nonces are kept on disk between runs.
+        proxy: Proxy URL; overrides the environment's.
+        errors: Errors file, if not beside the results.
+        summary: Summary file, if not beside the results.
+        source: Path of the job file; not a key of it.
+    """
+
+    version: Literal[1] = 1
+    input: Paths = []
+    output: OutputConfig = OutputConfig()
+    provider: dict[str, Any] = {}
+    prompt: PromptConfig = PromptConfig()
+    concurrency: Count = 16
+    rate: Rates = ()
+    burst: Count = 1
+    tokens_per_minute: Count | None = None
+    retry: RetryConfig = RetryConfig()
+    timeout: TimeoutConfig = TimeoutConfig()
+    stop: StopConfig = StopConfig()
+    grace_s: Seconds = msgspec.field(name="grace", default=30.0)
+    limit: Count | None = None
+    sample: Count | None = None
+    seed: int = 0
+    on_duplicate: Literal["error", "first", "suffix"] = "error"
+    on_change: Literal["error", "redo", "keep"] = "error"
+    lenient: bool = False
+    carry: Carry = "all"
+    max_response_bytes: Count = 64 << 20
+    nonce_cache: bool = True
+    proxy: Text | None = None
+    errors: Text | None = None
+    summary: Text | None = None
+    source: Annotated[str | None, Meta(extra={"internal": True})] = None
+
+    def input_settings(self) -> InputSettings:
+        """What the prompt reader needs of the job.
+
+        Raises:
+            ConfigError: No input is named.
+        """
+        if not self.input:
+            raise ConfigError("no input is named; give INPUT or input", path=self.source)
+        return InputSettings(
+            paths=tuple(self.input),
+            prompt_template=self.prompt.template,
+            system_template=self.prompt.system,
+            id_field=self.prompt.id,
+            on_duplicate=self.on_duplicate,
+            limit=self.limit,
+            sample=self.sample,
+            seed=self.seed,
+        )
+
+    def without_secrets(self) -> dict[str, Any]:
+        """The settings by their keys in the job file, as they may be shown: no values of headers, no passwords."""
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        shown["rate"] = [str(rate) for rate in self.rate]
+        for key, value in self.provider.items():
+            if key == "headers":
+                shown["provider"][key] = dict.fromkeys(value, "***")
+            elif names_secret(key):
+                shown["provider"][key] = "***"
+        masked: dict[str, Any] = _without_passwords(shown)
+        return masked
+
+
+def _without_passwords(value: Any) -> Any:
+    """The value with the user info of every URL in it hidden."""
+    if isinstance(value, dict):
+        return {key: _without_passwords(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_passwords(item) for item in value]
+    return _USER_INFO.sub("://***@", value) if isinstance(value, str) else value
