@@ -8,7 +8,7 @@ import msgspec
 from batchchat.compress import strip_endings
 from batchchat.errors import ConfigError, ResultsWriteError
 
-__all__ = ["RunFiles", "free_space_bytes", "is_stream", "run_files"]
+__all__ = ["RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files"]
 
 _STREAM_NAMES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 
@@ -34,21 +34,26 @@ class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
         return is_stream(self.results)
 
 
-def run_files(results_path: str, errors: str | None = None, summary: str | None = None) -> RunFiles:
-    """The files that go with a results path; makes their folders.
-
-    Raises:
-        ConfigError: A folder is given where a file is expected, or one file is to serve for two purposes.
-        ResultsWriteError: A folder cannot be made.
-    """
+def name_files(results_path: str, errors: str | None = None, summary: str | None = None) -> RunFiles:
+    """The files that go with a results path; touches nothing."""
     stem = strip_endings(results_path)
     own = not is_stream(results_path)
-    files = RunFiles(
+    return RunFiles(
         results=results_path,
         errors=errors or (f"{stem}.errors.jsonl" if own else None),
         summary=summary or (f"{stem}.run.json" if own else None),
         torn=f"{stem}.torn" if own else None,
     )
+
+
+def run_files(results_path: str, errors: str | None = None, summary: str | None = None) -> RunFiles:
+    """The files that go with a results path, for a run; makes their folders.
+
+    Raises:
+        ConfigError: A folder is given where a file is expected, or one file is to serve for two purposes.
+        ResultsWriteError: A folder cannot be made.
+    """
+    files = name_files(results_path, errors, summary)
     named = [(option, path) for option, path in _named(files) if not is_stream(path)]
     seen: dict[str, str] = {}
     for option, path in named:

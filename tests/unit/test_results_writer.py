@@ -151,7 +151,7 @@ async def _write_against_limit(path: Path, limit: int, spill_in: Path) -> None:
 
 async def test_answers_that_fit_nowhere_are_told_by_id(tmp_path):
     writer = writer_of("/dev/full", rescue_folders=[str(tmp_path / "missing"), "/dev/full"])
-    with pytest.raises(WriteFailedError, match="1 answers could be kept nowhere .*: 'a'"):
+    with pytest.raises(WriteFailedError, match=r"1 answers could be kept nowhere .*: 'a'"):
         await writer.write(answer("a"))
     with pytest.raises(WriteFailedError):
         await writer.close()
@@ -227,7 +227,7 @@ async def test_failed_sync_spills_what_may_not_be_on_disk(tmp_path, spill_in):
     journal = open_journal(run_files(str(tmp_path / "r.jsonl")))
     writer = Failing(journal, interval_s=3600, rescue_folders=[str(spill_in)])
     await writer.write(answer("a"))
-    with pytest.raises(WriteFailedError, match="Input/output error.*spill"):
+    with pytest.raises(WriteFailedError, match=r"Input/output error.*spill"):
         await writer.close()
     [spilled] = spill_in.iterdir()
     assert spilled.read_bytes() == answer("a")

@@ -1,0 +1,108 @@
+"""``batchchat status``: counts of a results file, also while a run writes it."""
+
+import sys
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from batchchat.results import RunStatus
+
+__all__ = ["command"]
+
+
+@click.command("status")
+@click.argument("results", metavar="RESULTS")
+@click.argument("more", metavar="", nargs=-1)
+@click.option(
+    "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left."
+)
+@click.option("--id-field", metavar="NAME", help="Field of the input that holds the id.")
+@click.option(
+    "--prompt", metavar="TEMPLATE", help="Prompt template of the run; ids of prompts without one depend on it."
+)
+@click.option("--system", metavar="TEMPLATE", help="System template of the run; ids depend on it too.")
+@click.option(
+    "--on-duplicate",
+    type=click.Choice(["error", "first", "suffix"]),
+    default="error",
+    show_default=True,
+    help="As in the run.",
+)
+@click.option("--errors", metavar="FILE", help="Errors file, where it is not beside the results.")
+@click.option("--summary", metavar="FILE", help="Summary, where it is not beside the results.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object.")
+def command(
+    results: str,
+    more: tuple[str, ...],
+    inputs: tuple[str, ...],
+    id_field: str | None,
+    prompt: str | None,
+    system: str | None,
+    on_duplicate: str,
+    errors: str | None,
+    summary: str | None,
+    as_json: bool,
+) -> None:
+    """Tell what RESULTS holds: answered, failed and pending prompts, failures by type, rate and usage.
+
+    It disturbs no run, and may be asked while one goes on. With the input (-i), it tells what is left of it too.
+    """
+    from batchchat.prompts import InputSettings, PromptReader
+    from batchchat.results import name_files, read_status
+
+    if more and not inputs:
+        raise click.UsageError(f"expected one results file, found {1 + len(more)}; input files come after -i")
+    reader = None
+    if inputs:
+        settings = InputSettings(
+            paths=(*inputs, *more),
+            id_field=id_field,
+            prompt_template=prompt,
+            system_template=system,
+            on_duplicate=on_duplicate,  # type: ignore[arg-type]
+        )
+        reader = PromptReader(settings)
+    status = read_status(name_files(results, errors, summary), reader)
+    sys.stdout.write(_render_json(status) if as_json else _render_text(status))
+
+
+def _render_json(status: "RunStatus") -> str:
+    import msgspec
+
+    return msgspec.json.format(msgspec.json.encode(_plain(status)), indent=2).decode() + "\n"
+
+
+def _plain(status: "RunStatus") -> dict[str, object]:
+    import msgspec
+
+    return {
+        **msgspec.structs.asdict(status),
+        "usage": {"input_tokens": status.usage.input_tokens, "output_tokens": status.usage.output_tokens},
+    }
+
+
+def _render_text(status: "RunStatus") -> str:
+    rows: list[tuple[str, object]] = [
+        ("total", status.total),
+        ("completed", status.completed),
+        ("failed", status.failed),
+        *((f"  {kind}", count) for kind, count in status.failures.items()),
+        ("pending", status.pending),
+        ("unknown ids", status.unknown_ids or None),
+        ("duplicate ids", status.duplicate_ids or None),
+        ("torn lines", status.torn_lines or None),
+        ("rate", None if status.rate_per_s is None else f"{status.rate_per_s:.3g}/s"),
+        ("input tokens", status.usage.input_tokens),
+        ("output tokens", status.usage.output_tokens),
+    ]
+    shown = [
+        (name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in rows if value is not None
+    ]
+    left = max(len(name) for name, _ in shown)
+    right = max(len(value) for _, value in shown)
+    running = ""
+    if status.running is not None:
+        running = f" (a run is going on{f': {status.running}' if str(status.running) else ''})"
+    lines = (f"{name:<{left}}  {value:>{right}}" for name, value in shown)
+    return "\n".join((f"{status.results}{running}", *lines)) + "\n"

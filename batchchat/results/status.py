@@ -1,0 +1,214 @@
+"""What a results file holds and what is left to do, read without disturbing a run that writes it."""
+
+import contextlib
+import os
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+
+import msgspec
+
+from batchchat.compress import compression_of
+from batchchat.errors import ConfigError, ResultsFileError
+from batchchat.ids import IdTable
+from batchchat.records import InputFault, Prompt, Usage
+from batchchat.results.codec import Damage, find_damage, iter_decoded
+from batchchat.results.files import RunFiles
+from batchchat.results.lines import outcome_from_object
+from batchchat.results.lock import Holder, is_locked, read_holder
+from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge
+
+__all__ = ["RunStatus", "read_status"]
+
+
+class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """Counts of one results file and the errors file beside it.
+
+    Where the input is given, ``total`` = ``completed`` + ``failed`` + ``pending``; else these two count ids.
+
+    Attributes:
+        total: Prompts and faulty lines of the input; None where no input is given.
+        completed: Answered prompts.
+        failed: Prompts that failed in the latest run and have no answer.
+        pending: The rest; None where no input is given.
+        unknown_ids: Answers whose id is not in the input; None where no input is given.
+        duplicate_ids: Lines whose id another line before them has; 0 in every file that a run has mended.
+        torn_lines: Lines and stretches that the next run will move to the torn file.
+        failures: Failed prompts by error type, the most frequent first.
+        usage: Sum over all answers that tell of it.
+        rate_per_s: Answers a second between the first and the last one; None where there are fewer than two.
+        first_finished_at: UTC.
+        last_finished_at: UTC.
+        running: The run that holds the file now, its fields None where the summary does not tell; None for no run.
+    """
+
+    results: str
+    total: int | None
+    completed: int
+    failed: int
+    pending: int | None
+    unknown_ids: int | None
+    duplicate_ids: int
+    torn_lines: int
+    failures: dict[str, int]
+    usage: Usage
+    rate_per_s: float | None
+    first_finished_at: datetime | None
+    last_finished_at: datetime | None
+    running: Holder | None
+
+
+def read_status(files: RunFiles, prompts: Iterable[Prompt | InputFault] | None = None) -> RunStatus:
+    """Reads results and errors once, and the input if there is one; a run that goes on meanwhile is not disturbed.
+
+    Args:
+        files: By ``name_files``.
+        prompts: The whole input.
+
+    Raises:
+        ConfigError: Results that went to a stream leave nothing to read.
+        ResultsFileError: There is no such file, or it is no results file.
+        PromptFileError: The input cannot be read.
+    """
+    if files.stream:
+        raise ConfigError(f"{files.results} is no file; expected the path of a results file")
+    # Asked before reading: lines that a run adds later are whole or the last.
+    locked = is_locked(files.results)
+    answers = _Answers(running=locked)
+    for line in _read_lines(files.results, files.results):
+        answers.add(line, files.results)
+    failures = _read_failures(files, answers.ids)
+    total = completed = failed = None
+    if prompts is not None:
+        total, completed, failed = _compare(prompts, answers.ids, failures.ids)
+    return RunStatus(
+        results=files.results,
+        total=total,
+        completed=len(answers.ids) if completed is None else completed,
+        failed=len(failures.ids) if failed is None else failed,
+        pending=None if total is None or completed is None or failed is None else total - completed - failed,
+        unknown_ids=None if completed is None else len(answers.ids) - completed,
+        duplicate_ids=answers.duplicates,
+        torn_lines=answers.torn,
+        failures=dict(sorted(failures.by_type.items(), key=lambda pair: -pair[1])),
+        usage=answers.usage,
+        rate_per_s=answers.rate_per_s(),
+        first_finished_at=answers.first,
+        last_finished_at=answers.last,
+        running=(read_holder(files.summary) or Holder()) if locked else None,
+    )
+
+
+class _Answers:
+    """Adds up the lines of a results file."""
+
+    def __init__(self, *, running: bool) -> None:
+        self.ids = IdTable()
+        self.duplicates = self.torn = 0
+        self.usage = Usage()
+        self.first: datetime | None = None
+        self.last: datetime | None = None
+        self._running = running
+
+    def add(self, line: RawLine | Damage, path: str) -> None:
+        """Counts one line.
+
+        Raises:
+            ResultsFileError: It is JSON, but no result.
+        """
+        if isinstance(line, Damage):
+            self.torn += not (self._running and line.kind == "cut")
+            return
+        judged = judge(line)
+        if judged.kind == "foreign":
+            raise ResultsFileError(
+                f"{path}:{line.number}: expected a result with id and response, found something else"
+            )
+        if judged.kind == "answer":
+            self._add_answer(judged)
+        elif judged.kind != "blank" and (line.ended or not self._running):
+            self.torn += 1
+
+    def rate_per_s(self) -> float | None:
+        """Answers a second from the first to the last."""
+        if self.first is None or self.last is None or self.last <= self.first:
+            return None
+        return (len(self.ids) - 1) / (self.last - self.first).total_seconds()
+
+    def _add_answer(self, judged: Judged) -> None:
+        outcome = outcome_from_object(judged.obj or {})
+        if not self.ids.add(outcome.id):
+            self.duplicates += 1
+            return
+        if outcome.completion is not None and outcome.completion.usage is not None:
+            self.usage += outcome.completion.usage
+        at = outcome.finished_at
+        if at.timestamp() > 0:
+            self.first = at if self.first is None else min(self.first, at)
+            self.last = at if self.last is None else max(self.last, at)
+
+
+class _Failures:
+    """Adds up the lines of an errors file, without those whose prompts have an answer by now."""
+
+    def __init__(self) -> None:
+        self.ids = IdTable()
+        self.by_type: dict[str, int] = {}
+
+    def add(self, line: RawLine | Damage, answered: IdTable) -> None:
+        """Counts one line; what is no failure is passed over."""
+        judged = None if isinstance(line, Damage) else judge(line)
+        if judged is None or judged.kind != "failure" or judged.obj is None:
+            return
+        outcome = outcome_from_object(judged.obj)
+        if outcome.error is not None and outcome.id not in answered and self.ids.add(outcome.id):
+            self.by_type[outcome.error.type] = self.by_type.get(outcome.error.type, 0) + 1
+
+
+def _read_failures(files: RunFiles, answered: IdTable) -> _Failures:
+    """Failures of the latest run: while it goes on, and after a crash, they are in the part file."""
+    failures = _Failures()
+    path = files.errors
+    if path is None:
+        return failures
+    part = f"{path}.part"
+    with contextlib.suppress(ResultsFileError):
+        for line in _read_lines(part if os.path.exists(part) else path, path):
+            failures.add(line, answered)
+    return failures
+
+
+def _compare(prompts: Iterable[Prompt | InputFault], answered: IdTable, failed: IdTable) -> tuple[int, int, int]:
+    """Prompts of the input: all, those with an answer, those that failed."""
+    total = with_answer = with_failure = 0
+    for prompt in prompts:
+        total += 1
+        if prompt.id in answered:
+            with_answer += 1
+        elif prompt.id in failed:
+            with_failure += 1
+    return total, with_answer, with_failure
+
+
+def _read_lines(path: str, name: str) -> Iterator[RawLine | Damage]:
+    """Lines up to where the file ends now.
+
+    Args:
+        name: Tells by its ending how the content is compressed.
+
+    Raises:
+        ResultsFileError: It cannot be read.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError as error:
+        raise ResultsFileError(f"{path}: there is no such results file") from error
+    except OSError as error:
+        raise ResultsFileError(f"{path}: the results file cannot be read: {error.strerror}") from error
+    try:
+        end, kind = os.fstat(fd).st_size, compression_of(name)
+        damage = find_damage(fd, kind, end=end)
+        yield from iter_raw_lines(iter_decoded(fd, kind, end=end, damage=damage))
+    except OSError as error:
+        raise ResultsFileError(f"{path}: the results file cannot be read: {error.strerror}") from error
+    finally:
+        os.close(fd)

@@ -1,0 +1,73 @@
+"""``batchchat status``: exact texts, and figures for programs."""
+
+import orjson
+import pytest
+from click.testing import CliRunner
+
+from batchchat.cli import main
+from batchchat.cli.status import command
+from tests.result_lines import answer, failure
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "r.jsonl").write_bytes(answer("a") + answer("b"))
+    (tmp_path / "r.errors.jsonl").write_bytes(failure("c"))
+    lines = b"".join(b'{"key":"%s","question":"Why?"}\n' % name for name in (b"a", b"b", b"c", b"d"))
+    (tmp_path / "in.jsonl").write_bytes(lines)
+    return tmp_path
+
+
+def test_text_is_short_and_aligned(folder):
+    result = CliRunner().invoke(command, ["r.jsonl"])
+    assert result.stdout == (
+        "r.jsonl\ncompleted        2\nfailed           1\n  server         1\ninput tokens    18\noutput tokens  160\n"
+    )
+    assert result.exit_code == 0
+
+
+def test_input_tells_what_is_left(folder):
+    arguments = ["r.jsonl", "-i", "in.jsonl", "--id-field", "key", "--prompt", "{{ question }}"]
+    result = CliRunner().invoke(command, arguments)
+    assert "total            4\n" in result.stdout
+    assert "pending          1\n" in result.stdout
+
+
+def test_json_has_every_figure(folder):
+    (folder / "more.jsonl").write_bytes(b'{"key":"e","question":"How?"}\n')
+    arguments = ["r.jsonl", "--json", "--id-field", "key", "--prompt", "{{ question }}", "-i", "in.jsonl", "more.jsonl"]
+    result = CliRunner().invoke(command, arguments)
+    assert orjson.loads(result.stdout) == {
+        "results": "r.jsonl",
+        "total": 5,
+        "completed": 2,
+        "failed": 1,
+        "pending": 2,
+        "unknown_ids": 0,
+        "duplicate_ids": 0,
+        "torn_lines": 0,
+        "failures": {"server": 1},
+        "usage": {"input_tokens": 18, "output_tokens": 160},
+        "rate_per_s": None,
+        "first_finished_at": "2026-11-25T10:03:11.120000Z",
+        "last_finished_at": "2026-11-25T10:03:11.120000Z",
+        "running": None,
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["missing.jsonl"], "batchchat: missing.jsonl: there is no such results file\n"),
+        (["-"], "batchchat: - is no file; expected the path of a results file\n"),
+        (["r.jsonl", "in.jsonl"], "Error: expected one results file, found 2; input files come after -i\n"),
+    ],
+)
+def test_wrong_use_is_a_sentence_and_exit_code_2(folder, capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as caught:
+        main(["status", *arguments])
+    assert caught.value.code == 2
+    output = capsys.readouterr()
+    assert output.err.endswith(sentence)
+    assert output.out == ""
