@@ -16,6 +16,7 @@ __all__ = ["Ask", "checked_id", "has_text", "read_ask", "take_id", "unwrap_failu
 _SHOWN_FIELDS = 20
 # The way of delivery is the provider's own affair.
 _NO_PARAMS = frozenset(("messages", "model", "stream", "stream_options"))
+_FLAT_KEYS = frozenset(("id", "response", "error", "attempts", "input"))
 
 
 class Ask(NamedTuple):
@@ -113,21 +114,17 @@ def checked_id(value: Any, field: str) -> PromptId:
 def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, Any]:
     """The input object that a line of an errors file carries, with its id again; any other object as it is.
 
+    Both forms of result lines are known; the batch form holds its input and the typed id under ``batchchat``.
+
     Raises:
         ValueError: It is the line of an input fault that could not be kept.
     """
-    if "input" not in fields or "error" not in fields or "response" not in fields:
-        return fields
-    error, given = fields["error"], fields["input"]
-    is_flat = (
-        "attempts" in fields
-        and "id" in fields
-        and isinstance(error, dict)
-        and "type" in error
-        and fields["response"] is None
-    )
-    is_batch = "custom_id" in fields and (error is not None or _is_failed(fields["response"]))
-    if not is_flat and not is_batch:
+    error, ours = fields.get("error"), fields.get("batchchat")
+    if "custom_id" in fields and isinstance(ours, dict) and (error is not None or _is_failed(fields.get("response"))):
+        line_id, given = ours.get("id", fields["custom_id"]), ours.get("input")
+    elif fields.keys() >= _FLAT_KEYS and isinstance(error, dict) and "type" in error and fields["response"] is None:
+        line_id, given = fields["id"], fields["input"]
+    else:
         return fields
     is_fault = isinstance(error, dict) and "input" in (error.get("type"), error.get("code"))
     if not isinstance(given, dict):
@@ -136,7 +133,7 @@ def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, An
         raise _unexpected("an object", "input", given)
     if is_fault:
         return given
-    key, line_id = id_field or "id", fields["id" if is_flat else "custom_id"]
+    key = id_field or "id"
     # The id stands first and wins, though the input may have a field of that name.
     return {key: line_id} | given | {key: line_id}
 

@@ -11,15 +11,14 @@ from array import array
 from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from batchchat.compress import compression_of, open_input
 from batchchat.csv_rows import iter_rows
 from batchchat.errors import PromptFileError
 from batchchat.ids import IdTable
 from batchchat.input_lines import Ask, read_ask, take_id, unwrap_failure
+from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.jsonl import dump_canonical, iter_lines, parse_object
 from batchchat.records import InputFault, Prompt, PromptId
 
@@ -28,34 +27,9 @@ if TYPE_CHECKING:
 
 __all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
 
-OnDuplicate = Literal["error", "first", "suffix"]
 T = TypeVar("T")
 # An id's place is kept in one number: which path, and which line of it.
 _LINE_BITS = 40
-
-
-class InputSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """What to read and how.
-
-    Attributes:
-        paths: Input files in order; ``-`` is standard input.
-        prompt_template: Jinja template that makes the message of a line's fields; the line's form does not count then.
-        system_template: Jinja template of the system prompt, for lines without ``system``.
-        id_field: Field that holds the id; None for ``id`` or ``custom_id``, and a digest where there is neither.
-        on_duplicate: What a second prompt with an id is: a fault, passed over, or renamed ``id-2``, ``id-3`` ….
-        limit: How many prompts and faulty lines from the start, None for all.
-        sample: How many of these, drawn at random, None for all.
-        seed: Picks the sample; the same seed over the same input picks the same.
-    """
-
-    paths: tuple[str, ...]
-    prompt_template: str | None = None
-    system_template: str | None = None
-    id_field: str | None = None
-    on_duplicate: OnDuplicate = "error"
-    limit: int | None = None
-    sample: int | None = None
-    seed: int = 0
 
 
 class PromptReader:

@@ -324,9 +324,12 @@ class TestErrorsFile:
     @pytest.mark.parametrize("response", [None, {"status_code": 500, "body": {}}])
     def test_batch_form_of_an_error_line(self, tmp_path: Path, response: Any) -> None:
         error = {"code": "server", "message": "x"} if response is None else None
-        line = {"id": "r-1", "custom_id": "c", "response": response, "error": error, "input": {"prompt": "p"}}
+        ours = {"id": 5, "input": {"prompt": "p"}}
+        line = {"id": "r-1", "custom_id": "5", "response": response, "error": error, "batchchat": ours}
         prompt = one(tmp_path, line)
-        assert (prompt.id, prompt.messages) == ("c", [user("p")])
+        assert (prompt.id, prompt.messages, prompt.line) == (5, [user("p")], {"prompt": "p"})
+        del ours["id"]
+        assert one(tmp_path, line).id == "5"
 
     def test_input_fault_comes_back_as_the_line_it_was(self, tmp_path: Path) -> None:
         error = {"type": "input", "message": "x"}
