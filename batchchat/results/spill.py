@@ -49,7 +49,10 @@ class Spill:
         with self._lock:
             parts = []
             if self.paths:
-                parts.append(f"answers that arrived since are in {', '.join(self.paths)}")
+                parts.append(
+                    f"answers that arrived since are in {', '.join(self.paths)}: "
+                    "once there is room, append that to the results and run again"
+                )
             if self._lost_count:
                 parts.append(
                     f"{self._lost_count} answers could be kept nowhere and will be asked for again: "
