@@ -207,9 +207,9 @@ async def test_results_folder_removed_during_the_run_is_noticed_at_the_end(tmp_p
     assert recovered.read_bytes() == answer("a")
 
 
-async def test_results_cut_by_another_program_are_noticed(tmp_path):
+async def test_results_cut_by_another_program_are_noticed(tmp_path, spill_in):
     path = tmp_path / "r.jsonl"
-    writer = writer_of(path, fsync="always")
+    writer = writer_of(path, fsync="always", rescue_folders=[str(spill_in)])
     await writer.write(answer("a"))
     os.truncate(path, 0)
     await writer.write(answer("b"))
