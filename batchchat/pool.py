@@ -164,17 +164,22 @@ class WorkerPool(Generic[T]):
             self._source.close()
 
     def drain(self) -> None:
-        """Takes no new item; items that only wait are given up, those on the wire or being written go on."""
+        """Takes no new item; items that only wait are given up, those on the wire or being written go on.
+
+        The calling task goes on too: it is about to write the failure that made it call.
+        """
         self._draining = True
+        caller = asyncio.current_task()
         for task in self._tasks:
-            if task not in self._keep and task not in self.writing:
+            if task is not caller and task not in self._keep and task not in self.writing:
                 task.cancel()
 
     def abort(self) -> None:
         """Gives up what is on the wire too; only writes are brought to their end."""
         self._draining = True
+        caller = asyncio.current_task()
         for task in self._tasks:
-            if task not in self.writing:
+            if task is not caller and task not in self.writing:
                 task.cancel()
 
     async def _work(self) -> None:

@@ -19,7 +19,7 @@ from batchchat.observer import Observers, RunObserver, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.providers.base import Provider, ProviderContext, digest_of
-from batchchat.records import Failure, InputFault, Outcome, Prompt
+from batchchat.records import Failure, InputFault, Outcome, Prompt, PromptId
 from batchchat.results import RunFiles, run_files
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import OutputSettings, RunOutput
@@ -226,6 +226,7 @@ class JobRun:
                 observer=self._observer,
                 slots=asyncio.Semaphore(self._concurrency),
                 params=job.prompt.params,
+                judge=self._judge,
                 prompt_s=job.timeout.prompt_s,
             )
             self._tally.attempts = worker.attempts
@@ -260,19 +261,18 @@ class JobRun:
         ticket = self._order.ticket() if self._order is not None else None
         try:
             if isinstance(item, InputFault):
-                outcome, error = fault_outcome(item), None
+                outcome = fault_outcome(item)
+                self._judge(item.id, None)
             else:
-                outcome, error = await worker.complete_prompt(*item)
-            await self._record(outcome, error, ticket, output)
+                outcome = await worker.complete_prompt(*item)
+            await self._record(outcome, ticket, output)
         except Abandoned:
             return
         finally:
             if self._order is not None and ticket is not None:
                 self._order.leave(ticket)
 
-    async def _record(
-        self, outcome: Outcome, error: ProviderError | None, ticket: int | None, output: RunOutput
-    ) -> None:
+    async def _record(self, outcome: Outcome, ticket: int | None, output: RunOutput) -> None:
         pool, task = self._pool, asyncio.current_task()
         if pool is None or task is None:
             raise RuntimeError("an outcome without a running pool")
@@ -288,9 +288,10 @@ class JobRun:
             pool.writing.discard(task)
         self._tally.add(outcome)
         self._observer.prompt_finished(outcome)
-        if outcome.error is None:
-            self._rules.answered()
-        elif (reason := self._rules.failed(outcome.id, error)) is not None:
+
+    def _judge(self, prompt_id: PromptId, error: ProviderError | None) -> None:
+        """Stops the run where a failure for good says that the prompts to come would fail as well."""
+        if (reason := self._rules.failed(prompt_id, error)) is not None:
             self.stop(reason)
 
     def _deadline(self) -> None:

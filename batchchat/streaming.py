@@ -8,14 +8,14 @@ from typing import Any
 from batchchat.admission import Abandoned, Admission
 from batchchat.config import JobConfig, provider_config
 from batchchat.durations import parse_rate
-from batchchat.errors import RunStoppedError
+from batchchat.errors import ProviderError, RunStoppedError
 from batchchat.input_lines import read_ask, take_id
 from batchchat.limits import Limiter
 from batchchat.observer import Observers
 from batchchat.pool import PromptSource, WorkerPool
 from batchchat.prompts import auto_id
 from batchchat.providers.base import Provider, ProviderContext, digest_of
-from batchchat.records import Failure, Outcome, Prompt
+from batchchat.records import Failure, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.stopping import StopReason, StopRules
 from batchchat.worker import Worker
@@ -73,6 +73,7 @@ async def stream(
             observer=Observers(()),
             slots=asyncio.Semaphore(concurrency),
             params=given,
+            judge=feed.judge,
         )
         running = asyncio.create_task(feed.run(_numbered(prompts), worker, entered, given))
         try:
@@ -101,14 +102,14 @@ class _Feed:
     ) -> None:
         async def handle(item: Prompt | Outcome) -> None:
             if isinstance(item, Outcome):
-                await self._tell(item, None)
+                await self.outcomes.put(item)
                 return
             identity = provider.identity(item, {**params, **item.params})
             try:
-                outcome, error = await worker.complete_prompt(item, digest_of(identity))
+                outcome = await worker.complete_prompt(item, digest_of(identity))
             except Abandoned:
                 return
-            await self._tell(outcome, error)
+            await self.outcomes.put(outcome)
 
         source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self._concurrency)
         self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
@@ -125,11 +126,10 @@ class _Feed:
         if self._pool is not None:
             self._pool.abort()
 
-    async def _tell(self, outcome: Outcome, error: Any) -> None:
-        await self.outcomes.put(outcome)
-        if outcome.error is None:
-            self.rules.answered()
-        elif (reason := self.rules.failed(outcome.id, error)) is not None and self.reason is None:
+    def judge(self, prompt_id: PromptId, error: ProviderError) -> None:
+        """Sends nothing new where a failure for good says that the prompts to come would fail as well."""
+        reason = self.rules.failed(prompt_id, error)
+        if reason is not None and self.reason is None:
             self.reason = reason
             self.admission.closed = True
             if self._pool is not None:

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -12,7 +12,7 @@ from batchchat.errors import AttemptTimeoutError, ProviderError
 from batchchat.limits import Limiter
 from batchchat.observer import RunObserver
 from batchchat.providers.base import ChatRequest, Provider
-from batchchat.records import Completion, Failure, Outcome, Prompt, Usage
+from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy, attempts
 from batchchat.stopping import StopRules
 
@@ -25,6 +25,8 @@ class Worker:
     Args:
         slots: One slot for each prompt that may be in flight; held during an attempt, not while waiting for the next.
         params: Sampling parameters of the job; a prompt's own are laid over them.
+        judge: Told of each failure for good while its slot is still held, so that nothing goes out after a failure
+            that stops the run.
         prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot; 0 for any.
     """
 
@@ -39,16 +41,17 @@ class Worker:
         observer: RunObserver,
         slots: asyncio.Semaphore,
         params: Mapping[str, Any],
+        judge: Callable[[PromptId, ProviderError], None],
         prompt_s: float = 0.0,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
-        self._slots, self._params, self._prompt_s = slots, params, prompt_s
+        self._slots, self._params, self._judge, self._prompt_s = slots, params, judge, prompt_s
         self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.attempts: dict[str, int] = {}
 
-    async def complete_prompt(self, prompt: Prompt, fingerprint: str) -> tuple[Outcome, ProviderError | None]:
-        """The prompt's outcome, and the error behind a failed one.
+    async def complete_prompt(self, prompt: Prompt, fingerprint: str) -> Outcome:
+        """The prompt's outcome.
 
         Raises:
             Abandoned: The run stopped first; the prompt stays pending.
@@ -65,10 +68,12 @@ class Worker:
                     completion = await self._within_deadline(life)
         except ProviderError as caught:
             error = caught
+            if not life.judged:
+                self._judge(prompt.id, caught)
         finally:
             sent_at = self._admission.forget()
         latency_s = None if sent_at is None else round(time.monotonic() - sent_at, 6)
-        outcome = Outcome(
+        return Outcome(
             id=prompt.id,
             index=prompt.index,
             completion=completion,
@@ -80,7 +85,6 @@ class Worker:
             fingerprint=fingerprint,
             line=prompt.line,
         )
-        return outcome, error
 
     def _chat(self, chat_id: str) -> asyncio.Lock:
         lock = self._chats.get(chat_id)
@@ -179,6 +183,7 @@ class Worker:
                 self._failed(error, life)
                 raise
             self._count("answered")
+            self._rules.answered()
             self._admission.settle(completion.usage)
             return completion
 
@@ -197,7 +202,11 @@ class Worker:
                 self._observer.notice(f"waiting {error.retry_after_s:.3g} s, as the service asks: {error.message}", 1)
         if self._admission.closed and error.may_retry:
             raise Abandoned from error
-        self._observer.attempt_failed(life.prompt.id, life.attempts, error, self._worth_retrying(error, life))
+        again = self._worth_retrying(error, life)
+        self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)
+        if not again:
+            life.judged = True
+            self._judge(life.prompt.id, error)
 
     def _worth_retrying(self, error: ProviderError, life: "_Life") -> bool:
         limit = self._policy.retries if error.retry_limit is None else min(self._policy.retries, error.retry_limit)
@@ -210,12 +219,13 @@ class Worker:
 class _Life:
     """What one prompt has gone through so far."""
 
-    __slots__ = ("attempts", "clock", "clock_s", "last_error", "prompt", "responses", "tries")
+    __slots__ = ("attempts", "clock", "clock_s", "judged", "last_error", "prompt", "responses", "tries")
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self.attempts = 0
         self.tries = 0
+        self.judged = False
         self.responses: list[str | None] = []
         self.last_error: ProviderError | None = None
         self.clock: asyncio.Timeout | None = None
