@@ -56,13 +56,22 @@ def _carry(value: Any) -> str | tuple[str, ...]:
 
 _SECONDS = Form(
     parse=_duration,
+    words="a duration",
     schema={"type": ["string", "number"], "minimum": 0, "examples": ["500ms", "30s", "5m", "1h30m", 0]},
 )
-_RATES = Form(parse=_rate, many=True, schema={"type": "string", "examples": ["200/s", "60/min", "1000/h", "10000/d"]})
-_PATHS = Form(parse=_path, many=True, schema={"type": "string", "minLength": 1})
-_FAILURES = Form(parse=_failures, schema={"type": ["integer", "string"], "examples": [100, "2%"]})
+_RATES = Form(
+    parse=_rate,
+    words="a rate or a list of them",
+    many=True,
+    schema={"type": "string", "examples": ["200/s", "60/min", "1000/h", "10000/d"]},
+)
+_PATHS = Form(parse=_path, words="a path or a list of them", many=True, schema={"type": "string", "minLength": 1})
+_FAILURES = Form(
+    parse=_failures, words="a number or a percentage", schema={"type": ["integer", "string"], "examples": [100, "2%"]}
+)
 _CARRY = Form(
     parse=_carry,
+    words="all, none or a list of names",
     schema={"type": ["string", "array"], "items": {"type": "string"}, "examples": ["all", "none", ["topic", "source"]]},
 )
 

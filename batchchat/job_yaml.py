@@ -93,6 +93,8 @@ def _syntax_error(path: str, text: str, error: yaml.MarkedYAMLError) -> ConfigEr
         hint = "; use spaces in the place of the tab"
     elif "{{" in line:
         hint = "; put a template in quotes"
+    elif "${" in line:
+        hint = "; put ${NAME} in quotes where it stands in brackets or braces"
     elif "mapping values" in problem or "cannot start any token" in problem:
         hint = "; put text with such characters in quotes"
     elif "undefined alias" in problem:

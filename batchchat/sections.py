@@ -39,11 +39,13 @@ class Form(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         parse: From what is written (never None) to the value; raises ValueError with "expected …, found …".
+        words: What is written, in words, for tables: ``a duration``.
         schema: JSON Schema of what is written.
         many: Whether a list of such values may stand there as well; the value is a list in any case.
     """
 
     parse: Callable[[Any], Any]
+    words: str
     schema: dict[str, Any]
     many: bool = False
 

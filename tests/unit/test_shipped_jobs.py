@@ -1,0 +1,50 @@
+"""The jobs and sample inputs that ship: each is valid, and its input has no fault."""
+
+from pathlib import Path
+
+import pytest
+
+from batchchat.config import load_job, provider_config
+from batchchat.prompts import PromptReader
+from batchchat.records import Prompt
+
+ROOT = Path(__file__).parents[2]
+JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
+
+
+def test_the_promised_jobs_are_there():
+    assert {"sample.yaml", "nightly.yaml", "openai.yaml"} <= {job.name for job in JOBS}
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_job_loads_without_any_variable_set(path):
+    job = load_job(str(path), environ={})
+    provider, settings = provider_config(job)
+    assert provider.kind == job.provider["name"]
+    assert settings.base_url.startswith("http")
+    assert job.output.path.startswith("results/")
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_job_takes_its_service_from_the_development_server(path):
+    job = load_job(str(path), environ={"BATCHCHAT_BASE_URL": "http://127.0.0.1:1"})
+    assert job.provider["base_url"] == "http://127.0.0.1:1"
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_job_reads_its_input_without_a_fault(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    items = list(PromptReader(load_job(str(path), environ={}).input_settings()))
+    assert len(items) >= 6
+    assert [item for item in items if not isinstance(item, Prompt)] == []
+
+
+@pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
+def test_job_points_editors_to_the_schema_beside_it(path):
+    assert path.read_text(encoding="utf-8").startswith("# yaml-language-server: $schema=./job.schema.json\n")
+    assert (path.parent / "job.schema.json").is_file()
+
+
+def test_every_sample_input_is_used_by_a_job():
+    used = {Path(name).name for path in JOBS for name in load_job(str(path), environ={}).input}
+    assert used == {path.name for path in (ROOT / "sample_inputs").iterdir()}
