@@ -1,6 +1,5 @@
 """The structs of a job: the reference of the job file's keys, their types, defaults and meaning."""
 
-import re
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -9,11 +8,9 @@ from msgspec import Meta
 from batchchat.errors import ConfigError
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
 from batchchat.prompts import InputSettings
-from batchchat.scalars import names_secret
 
 __all__ = ["JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
 
-_USER_INFO = re.compile(r"://[^/?#\s]*@")
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
 
@@ -179,24 +176,3 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             sample=self.sample,
             seed=self.seed,
         )
-
-    def without_secrets(self) -> dict[str, Any]:
-        """The settings by their keys in the job file, as they may be shown: no values of headers, no passwords."""
-        shown: dict[str, Any] = msgspec.to_builtins(self)
-        shown["rate"] = [str(rate) for rate in self.rate]
-        for key, value in self.provider.items():
-            if key == "headers":
-                shown["provider"][key] = dict.fromkeys(value, "***")
-            elif names_secret(key):
-                shown["provider"][key] = "***"
-        masked: dict[str, Any] = _without_passwords(shown)
-        return masked
-
-
-def _without_passwords(value: Any) -> Any:
-    """The value with the user info of every URL in it hidden."""
-    if isinstance(value, dict):
-        return {key: _without_passwords(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_passwords(item) for item in value]
-    return _USER_INFO.sub("://***@", value) if isinstance(value, str) else value

@@ -12,7 +12,7 @@ from typing import Any
 import yaml
 
 from batchchat.errors import ConfigError
-from batchchat.locations import EnvText, KeyPath, Locations, Mark, render_key
+from batchchat.locations import EnvText, KeyPath, Locations, Mark, render_key, shorten
 
 __all__ = ["read_yaml"]
 
@@ -112,7 +112,9 @@ class _Builder:
         self._open: set[int] = set()
 
     def error(self, node: yaml.Node, keys: KeyPath, message: str) -> ConfigError:
-        return ConfigError(message, path=self._path, line=node.start_mark.line + 1, key=render_key(keys) or None)
+        return ConfigError(
+            shorten(message), path=self._path, line=node.start_mark.line + 1, key=render_key(keys) or None
+        )
 
     def build(self, node: yaml.Node, keys: KeyPath) -> Any:
         self._count += 1

@@ -6,9 +6,11 @@ import msgspec
 
 from batchchat.errors import ConfigError
 
-__all__ = ["EnvText", "KeyPath", "Locations", "Mark", "render_key"]
+__all__ = ["EnvText", "KeyPath", "Locations", "Mark", "render_key", "shorten"]
 
 KeyPath = tuple[str | int, ...]
+_LONGEST_MESSAGE = 500
+_LONGEST_KEY = 60
 
 
 class EnvText(str):
@@ -49,6 +51,7 @@ class Locations:
 
     def error(self, keys: KeyPath, message: str, error_type: type[ConfigError] = ConfigError) -> ConfigError:
         """An error that names the option, or the job file with line and key path, where the value was given."""
+        message = shorten(message)
         origin = self._origin(keys)
         if origin is not None:
             return error_type(message, key=origin)
@@ -59,11 +62,20 @@ class Locations:
         return next((self.origins[part] for part in _outwards(keys) if part in self.origins), None)
 
 
+def shorten(message: str) -> str:
+    """The message, cut where what was found is too long to be repeated."""
+    return message if len(message) <= _LONGEST_MESSAGE else f"{message[:_LONGEST_MESSAGE]}…"
+
+
 def render_key(keys: KeyPath) -> str:
-    """``provider.base_url``, ``rate[1]``."""
+    """``provider.base_url``, ``rate[1]``; a key that would spoil a line of text is quoted, a long one cut."""
     text = ""
     for key in keys:
-        text += f"[{key}]" if isinstance(key, int) else f".{key}" if text else key
+        if isinstance(key, int):
+            text += f"[{key}]"
+            continue
+        key = key if len(key) <= _LONGEST_KEY else f"{key[:_LONGEST_KEY]}…"
+        text += ("." if text else "") + (key if key.isprintable() else repr(key))
     return text
 
 
