@@ -6,8 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from batchchat.errors import ConfigError
+from batchchat.input_settings import InputSettings
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
-from batchchat.prompts import InputSettings
 
 __all__ = ["JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
 
