@@ -1,19 +1,18 @@
 """Progress and messages on standard error: a bar on a terminal, plain lines elsewhere, JSON lines on request."""
 
 import contextlib
+import json
 import os
 import time
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TextIO
-
-import orjson
+from typing import Any, Literal, Protocol, TextIO, cast
 
 from batchchat.durations import render_duration
 from batchchat.errors import ProviderError
 from batchchat.observer import RunPlan, RunReport
 from batchchat.records import Outcome, PromptId
 
-__all__ = ["JsonProgress", "LineProgress", "RichProgress", "choose_progress"]
+__all__ = ["JsonProgress", "LineProgress", "RichProgress", "choose_progress", "safe_writer", "visible"]
 
 _LINE_EVERY_S = 30.0
 _WARNING, _ALWAYS = 0, -1
@@ -23,15 +22,39 @@ class _Sink(Protocol):
     def __call__(self, text: str) -> None: ...
 
 
+class _Careless:
+    """A text stream whose trouble is ignored: a full or closed standard error must never stop a run."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            return self._stream.write(text)
+        return len(text)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError, ValueError):
+            self._stream.flush()
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def safe_writer(stream: TextIO) -> _Sink:
-    """Writes whole lines; a full or closed standard error must never stop a run, so trouble with it is ignored."""
+    """Writes each text as one line that steers no terminal; trouble with the stream is ignored."""
+    careless = _Careless(stream)
 
     def write(text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            stream.write(text + "\n")
-            stream.flush()
+        careless.write(visible(text) + "\n")
+        careless.flush()
 
     return write
+
+
+def visible(text: str) -> str:
+    """The text with every character that could steer a terminal, or end the line, as ``�``."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
 class _Counts:
@@ -115,7 +138,7 @@ class LineProgress:
         """Tells progress if the last line is old enough; each outcome with ``-vv``."""
         self._counts.finished(outcome)
         if self._verbosity >= 2:
-            self._write(f"batchchat: {outcome.id}: {outcome.status} after {outcome.attempts} attempts")
+            self._write(outcome_line(outcome))
         now = time.monotonic()
         if self._verbosity >= 0 and now - self._last >= self._every_s:
             self._last = now
@@ -128,6 +151,9 @@ class LineProgress:
 
     def run_finished(self, report: RunReport) -> None:
         """Nothing more: the summary is the command's."""
+
+    def close(self) -> None:
+        """Nothing is held."""
 
 
 class JsonProgress:
@@ -174,10 +200,10 @@ class JsonProgress:
         self._tell("notice", level, message=message)
 
     def run_finished(self, report: RunReport) -> None:
-        """Event ``run_finished`` with the counts."""
+        """Event ``run_finished`` with the counts; with ``-q`` only if something went wrong."""
         self._tell(
             "run_finished",
-            0,
+            _ALWAYS if report.exit_code else 0,
             reason=report.reason,
             message=report.message,
             exit_code=report.exit_code,
@@ -187,10 +213,22 @@ class JsonProgress:
             pending=report.pending,
         )
 
+    def error(self, message: str, exit_code: int) -> None:
+        """Event ``error``: what ended the command in the place of a report."""
+        self._tell("error", _ALWAYS, message=message, exit_code=exit_code)
+
+    def resume(self, command: str) -> None:
+        """Event ``resume`` with the command that goes on where the run ended."""
+        self._tell("resume", _ALWAYS, command=command)
+
+    def close(self) -> None:
+        """Nothing is held."""
+
     def _tell(self, event: str, level: int, **keys: Any) -> None:
         if level <= self._verbosity or level == _ALWAYS:
-            record = {"time": datetime.now(UTC), "event": event, **keys}
-            self._write(orjson.dumps(record, default=str, option=orjson.OPT_UTC_Z).decode())
+            time_ = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            # Escapes keep whatever stands in a message on its line; ids may be integers of any size.
+            self._write(json.dumps({"time": time_, "event": event, **keys}, default=str).replace("\x7f", "\\u007f"))
 
 
 class RichProgress:
@@ -202,7 +240,11 @@ class RichProgress:
 
         self._verbosity = verbosity
         self._counts = _Counts()
-        self._console = Console(file=stream, highlight=False, no_color=True if os.environ.get("NO_COLOR") else None)
+        self._console = Console(
+            file=cast(TextIO, _Careless(stream)),
+            highlight=False,
+            no_color=True if os.environ.get("NO_COLOR") else None,
+        )
         self._bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=None),
@@ -228,8 +270,10 @@ class RichProgress:
         self._draw()
 
     def prompt_finished(self, outcome: Outcome) -> None:
-        """Moves the bar."""
+        """Moves the bar; prints each outcome with ``-vv``."""
         self._counts.finished(outcome)
+        if self._verbosity >= 2:
+            self._print(outcome_line(outcome))
         self._draw()
 
     def notice(self, message: str, level: int) -> None:
@@ -239,6 +283,10 @@ class RichProgress:
 
     def run_finished(self, report: RunReport) -> None:
         """Takes the bar away."""
+        self.close()
+
+    def close(self) -> None:
+        """Takes the bar away and gives the terminal its cursor back, however the run ended."""
         self._bar.stop()
 
     def _draw(self) -> None:
@@ -252,14 +300,19 @@ class RichProgress:
         )
 
     def _print(self, text: str) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(visible(text), markup=False, soft_wrap=True)
 
 
 def attempt_line(prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> str:
     """One line about a failed attempt."""
     after = "asked again" if retried else "given up"
     return f"batchchat: {prompt_id}: attempt {number}: {error.type}: {error.message} ({after})"
+
+
+def outcome_line(outcome: Outcome) -> str:
+    """One line about a prompt's end."""
+    attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
+    return f"batchchat: {outcome.id}: {outcome.status} after {attempts}"
 
 
 def choose_progress(
