@@ -58,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits the process with the exit code of its end."""
     # Retries are told by our own observers; without a handler, logging would print them to standard error as well.
     logging.getLogger("stamina").addHandler(logging.NullHandler())
+    _fill_closed_descriptors()
     code = 0
     try:
         code = _group.main(args=arguments, prog_name="batchchat", standalone_mode=False) or 0
@@ -77,9 +78,24 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _leave(code)
 
 
+def _fill_closed_descriptors() -> None:
+    """Gives a standard stream that the caller closed a place, so that no file of ours gets its number.
+
+    Reads and messages find nothing there; results for a closed standard output cannot be written, which is told.
+    """
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
 def _tell(message: str) -> None:
-    with contextlib.suppress(OSError, ValueError):
-        print(message, file=sys.stderr, flush=True)  # noqa: T201
+    from batchchat.progress import safe_writer
+
+    safe_writer(sys.stderr)(message)
 
 
 def _leave(code: int) -> NoReturn:

@@ -1,10 +1,14 @@
 """``batchchat check``: every fault of input and job, and what a run would do."""
 
-from typing import Any
+import os
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from batchchat.cli.job_options import job_from, job_options
+
+if TYPE_CHECKING:
+    from batchchat.config import JobConfig
 
 __all__ = ["check_job", "command"]
 
@@ -15,29 +19,30 @@ EXIT_INPUT = 3
 @job_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
 @click.pass_context
-def command(ctx: click.Context, as_json: bool, **options: Any) -> None:
+def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
     """Read INPUT and the job whole and report every fault; no request is sent."""
     ctx.exit(check_job(job_from(ctx, options), as_json=as_json))
 
 
-def check_job(job: Any, *, as_json: bool) -> int:
+def check_job(job: "JobConfig", *, as_json: bool) -> int:
     """Checks a job and prints what was found; the exit code (0, or 3 for a faulty input)."""
     import orjson
 
     from batchchat.checking import check_input
     from batchchat.durations import render_duration
+    from batchchat.progress import visible
     from batchchat.prompts import PromptReader
     from batchchat.records import InputFault
     from batchchat.runner import check_settings
 
-    check_settings(job)
+    check_settings(_without_folders(job))
     faults: list[dict[str, Any]] = []
 
     def tell(fault: InputFault) -> None:
         if as_json:
             faults.append({"path": fault.path, "line": fault.line_number, "reason": fault.reason})
         else:
-            click.echo(f"{fault.path}:{fault.line_number}: {fault.reason}")
+            click.echo(visible(f"{fault.path}:{fault.line_number}: {fault.reason}"))
 
     report = check_input(
         PromptReader(job.input_settings()),
@@ -64,3 +69,21 @@ def check_job(job: Any, *, as_json: bool) -> int:
     if report.least_duration_s:
         click.echo(f"time at the rate  {render_duration(report.least_duration_s)}")
     return EXIT_INPUT if report.faults else 0
+
+
+def _without_folders(job: "JobConfig") -> "JobConfig":
+    """The job, without the files that a check would have to make a folder for; a check needs no results file."""
+    import msgspec
+
+    def missing(path: str | None) -> bool:
+        return path is not None and path != "-" and not os.path.isdir(os.path.dirname(path) or ".")
+
+    output = job.output
+    if output.path is None or missing(output.path):
+        output = msgspec.structs.replace(output, path="-")
+    return msgspec.structs.replace(
+        job,
+        output=output,
+        errors=None if missing(job.errors) else job.errors,
+        summary=None if missing(job.summary) else job.summary,
+    )

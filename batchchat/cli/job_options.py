@@ -2,16 +2,23 @@
 
 import os
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+if TYPE_CHECKING:
+    from batchchat.config import JobConfig
+
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType
 
 __all__ = ["job_from", "job_options"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class _Lines(click.ParamType):
+class _Lines(_ParamType):
     """Text of a repeatable option whose environment variable holds one value a line."""
 
     name = "text"
@@ -127,6 +134,8 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (("--errors",), "errors", {"metavar": "FILE", "help": "Errors file somewhere else than beside the results."}),
     (("--summary",), "summary", {"metavar": "FILE", "help": "Summary somewhere else than beside the results."}),
 )
+# A limit or a setting that would be passed over in silence is worse than none.
+_NOT_YET = ("BATCHCHAT_BUDGET", "BATCHCHAT_PROCESSES")
 _KEYS = {names[-1].lstrip("-").replace("-", "_"): (names[-1], key) for names, key, _ in _OPTIONS}
 
 
@@ -146,14 +155,18 @@ def job_options(function: F) -> F:
     return function
 
 
-def job_from(ctx: click.Context, options: dict[str, Any]) -> Any:
+def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
     """The job that options, environment and job file make, in that order of precedence.
 
     Raises:
         ConfigError: Something in it is wrong; the message names where it stands.
     """
     from batchchat.config import Override, load_job
+    from batchchat.errors import ConfigError
 
+    for variable in _NOT_YET:
+        if os.environ.get(variable):
+            raise ConfigError(f"{variable} is set, but this version has no such option; take it out of the environment")
     overrides: dict[str, Any] = {}
     if options["inputs"]:
         overrides["input"] = Override(list(options["inputs"]), "INPUT")
@@ -169,6 +182,8 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> Any:
             overrides[key] = Override(list(value) if isinstance(value, tuple) else value, origin)
     if options.get("strict") is not None:
         overrides["lenient"] = Override(not options["strict"], _origin(ctx, "strict", "--strict"))
+    elif lenient := os.environ.get("BATCHCHAT_LENIENT"):
+        overrides["lenient"] = Override(lenient, "BATCHCHAT_LENIENT")
     if options.get("no_nonce_cache"):
         overrides["nonce_cache"] = Override(False, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
     return load_job(options.get("job"), overrides, os.environ)

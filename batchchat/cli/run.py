@@ -1,20 +1,28 @@
 """``batchchat run``: options and job file to a job, the job to an exit code."""
 
+import re
 import shlex
 import sys
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from batchchat.cli.job_options import job_from, job_options
+from batchchat.errors import BatchchatError
 from batchchat.observer import RunReport
 
+if TYPE_CHECKING:
+    from batchchat.config import JobConfig
+    from batchchat.progress import JsonProgress, LineProgress, RichProgress
+
 __all__ = ["command"]
+
+_USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 
 
 @click.command("run")
 @job_options
-@click.option("--dry-run", is_flag=True, help="Same as 'check': nothing is sent.")
+@click.option("--dry-run", is_flag=True, envvar="BATCHCHAT_DRY_RUN", help="Same as 'check': nothing is sent.")
 @click.option("-q", "--quiet", is_flag=True, envvar="BATCHCHAT_QUIET", help="Only errors.")
 @click.option(
     "-v", "--verbose", count=True, envvar="BATCHCHAT_VERBOSE", help="Tell of retries, waits and nonces; twice for more."
@@ -25,36 +33,70 @@ __all__ = ["command"]
               help="Answers shown in the summary at the end (3 on a terminal, else 0).")  # fmt: skip
 @click.pass_context
 def command(
-    ctx: click.Context, dry_run: bool, quiet: bool, verbose: int, log_format: str, show: int | None, **options: Any
+    ctx: click.Context, /, dry_run: bool, quiet: bool, verbose: int, log_format: str, show: int | None, **options: Any
 ) -> NoReturn:
     """Send the prompts of INPUT (files, or - for standard input) and write the answers.
 
     Running the same command again resumes: answered prompts are skipped, failed and pending ones are sent.
     """
-    job = job_from(ctx, options)
-    if dry_run:
-        from batchchat.cli.check import check_job
+    verbosity = -1 if quiet else verbose
+    if log_format == "text":
+        job = job_from(ctx, options)
+        ctx.exit(_check(job) if dry_run else _run_told_as_text(job, verbosity, show))
+    try:
+        job = job_from(ctx, options)
+        code = _check(job) if dry_run else _run_told_as_json(job, verbosity)
+    except BatchchatError as error:
+        from batchchat.progress import JsonProgress, safe_writer
 
-        ctx.exit(check_job(job, as_json=False))
+        JsonProgress(safe_writer(sys.stderr), verbosity=verbosity).error(str(error), error.exit_code)
+        code = error.exit_code
+    ctx.exit(code)
+
+
+def _check(job: "JobConfig") -> int:
+    from batchchat.cli.check import check_job
+
+    return check_job(job, as_json=False)
+
+
+def _run_told_as_text(job: "JobConfig", verbosity: int, show: int | None) -> int:
     from batchchat.progress import choose_progress, safe_writer
+    from batchchat.summary_text import render_summary
+
+    report = _run(job, choose_progress(sys.stderr, verbosity=verbosity, log_format="text"))
+    write = safe_writer(sys.stderr)
+    shown = (3 if sys.stderr.isatty() else 0) if show is None else show
+    for line in render_summary(report, job, quiet=verbosity < 0, answers=shown):
+        write(line)
+    if resumable(report):
+        resume = resume_command(sys.argv)
+        write(f"batchchat: to resume: {resume}")
+        if "***" in resume:
+            write(
+                "batchchat: *** stands for a secret; give it again there, as BATCHCHAT_HEADER or BATCHCHAT_PROXY, "
+                "or in the job file as ${NAME}"
+            )
+    return report.exit_code
+
+
+def _run_told_as_json(job: "JobConfig", verbosity: int) -> int:
+    from batchchat.progress import JsonProgress, safe_writer
+
+    progress = JsonProgress(safe_writer(sys.stderr), verbosity=verbosity)
+    report = _run(job, progress)
+    if resumable(report):
+        progress.resume(resume_command(sys.argv))
+    return report.exit_code
+
+
+def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress") -> RunReport:
     from batchchat.runner import run_job, run_on_fast_loop
 
-    progress = choose_progress(
-        sys.stderr, verbosity=-1 if quiet else verbose, log_format="json" if log_format == "json" else "text"
-    )
-    report = run_on_fast_loop(run_job(job, observers=[progress], handle_signals=True))
-    write = safe_writer(sys.stderr)
-    if log_format == "text":
-        from batchchat.summary_text import render_summary
-
-        shown = (3 if sys.stderr.isatty() else 0) if show is None else show
-        for line in render_summary(report, job, quiet=quiet, answers=shown):
-            write(line)
-        if resumable(report):
-            write(f"batchchat: to resume: {resume_command(sys.argv)}")
-            if "***" in resume_command(sys.argv):
-                write("batchchat: *** stands for a secret; give it in the environment or in the job file as ${NAME}")
-    ctx.exit(report.exit_code)
+    try:
+        return run_on_fast_loop(run_job(job, observers=[progress], handle_signals=True))
+    finally:
+        progress.close()
 
 
 def resumable(report: RunReport) -> bool:
@@ -65,26 +107,38 @@ def resumable(report: RunReport) -> bool:
 def resume_command(argv: list[str]) -> str:
     """The command line that goes on where this run ended, on one line, values of secrets as ``***``."""
     shown = ["batchchat"]
-    hide_next = False
+    before = ""
     for argument in argv[1:]:
-        if hide_next:
-            argument, hide_next = masked(argument), False
-        elif argument in ("--header", "--proxy"):
-            hide_next = True
-        elif argument.startswith(("--header=", "--proxy=")):
-            name, _, value = argument.partition("=")
-            argument = f"{name}={masked(value)}"
-        elif "://" in argument and "@" in argument:
+        option, equals, value = argument.partition("=")
+        if before == "--header":
+            argument, before = masked_header(argument), ""
+        elif equals and option == "--header":
+            argument = f"{option}={masked_header(value)}"
+        else:
+            before = argument
             argument = masked(argument)
-        shown.append(argument)
-    return shlex.join(shown)
+        shown.append(_quoted(argument))
+    return " ".join(shown)
 
 
-def masked(value: str) -> str:
-    """A header's value or a URL's user info hidden."""
-    if "://" in value:
-        scheme, _, rest = value.partition("://")
-        host = rest.partition("/")[0]
-        return f"{scheme}://***@{rest[host.rindex('@') + 1 :]}" if "@" in host else value
-    name, colon, _ = value.partition(":")
+def masked(text: str) -> str:
+    """The user info of an address hidden."""
+    return _USER_INFO.sub(r"\1***@", text)
+
+
+def masked_header(text: str) -> str:
+    """A header's value hidden."""
+    name, colon, _ = text.partition(":")
     return f"{name}: ***" if colon else "***"
+
+
+def _quoted(argument: str) -> str:
+    """The argument for a shell, on one line whatever stands in it."""
+    if argument.isprintable():
+        return shlex.quote(argument)
+    octets = argument.encode("utf-8", "surrogateescape")
+    return "$'" + "".join(chr(octet) if _plain(octet) else f"\\{octet:03o}" for octet in octets) + "'"
+
+
+def _plain(octet: int) -> bool:
+    return 0x20 <= octet < 0x7F and octet not in b"'\\"
