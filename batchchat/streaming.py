@@ -2,13 +2,14 @@
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.config import JobConfig, provider_config
 from batchchat.durations import parse_rate
-from batchchat.errors import ProviderError, RunStoppedError
+from batchchat.errors import ConfigError, ProviderError, RunStoppedError
 from batchchat.input_lines import read_ask, take_id
 from batchchat.limits import Limiter
 from batchchat.observer import Observers
@@ -41,19 +42,26 @@ async def stream(
 
     Args:
         prompts: Texts, objects as input lines hold them (``prompt``, ``messages``, ``turns``, …), or ``Prompt`` values;
-            read lazily, in a thread.
+            read lazily, in a thread. What is none of these becomes a failure of type ``input``.
         provider: A kind (``"openai"``), a job file's ``provider`` section, or an instance, whose settings are taken.
         rate: ``"5/s"``, or several that hold together.
         params: Sampling parameters for every prompt.
         timeout_s: Seconds for one attempt.
 
     Raises:
-        ConfigError: The provider's settings or a rate are wrong.
+        ConfigError: The provider's settings, a rate or a number are wrong.
+        Exception: What iterating over ``prompts`` raised, after the outcomes of what came before it.
         RunStoppedError: The service would refuse what is left; raised after the outcomes that were still to come.
 
     Leaving the loop early gives up what is in flight; close the generator (``contextlib.aclosing``) to wait for that.
     """
-    rates = [parse_rate(text) for text in ((rate,) if isinstance(rate, str) else rate)]
+    for name, number, least in (("concurrency", concurrency, 1), ("burst", burst, 1), ("retries", retries, 0)):
+        if number < least:
+            raise ConfigError(f"{name}: expected a whole number of at least {least}, found {number}")
+    try:
+        rates = [parse_rate(text) for text in ((rate,) if isinstance(rate, str) else rate)]
+    except ValueError as error:
+        raise ConfigError(f"rate: {error}") from error
     feed = _Feed(Limiter(rates, burst=burst), concurrency)
     context = ProviderContext(
         admit=feed.admission.admit,
@@ -80,8 +88,7 @@ async def stream(
             while (outcome := await feed.outcomes.get()) is not None:
                 yield outcome
         finally:
-            feed.abort()
-            await running
+            await feed.leave(running)
         if feed.reason is not None:
             raise RunStoppedError(feed.reason.message)
 
@@ -100,31 +107,46 @@ class _Feed:
     async def run(
         self, items: Iterator[Prompt | Outcome], worker: Worker, provider: Provider, params: Mapping[str, Any]
     ) -> None:
-        async def handle(item: Prompt | Outcome) -> None:
-            if isinstance(item, Outcome):
-                await self.outcomes.put(item)
-                return
-            identity = provider.identity(item, {**params, **item.params})
-            try:
-                outcome = await worker.complete_prompt(item, digest_of(identity))
-            except Abandoned:
-                return
-            await self.outcomes.put(outcome)
-
         source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self._concurrency)
-        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
+
+        async def handle(item: Prompt | Outcome) -> None:
+            if isinstance(item, Prompt):
+                identity = provider.identity(item, {**params, **item.params})
+                try:
+                    item = await worker.complete_prompt(item, digest_of(identity))
+                except Abandoned:
+                    return
+            await self._give(item, pool)
+
+        self._pool = pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
         try:
-            await self._pool.run()
+            await pool.run()
+        except ExceptionGroup as group:
+            raise group.exceptions[0] from None
         finally:
             self._pool = None
-            if not self.admission.closed or self.reason is not None:
-                await self.outcomes.put(None)
+            await self.outcomes.put(None)
 
-    def abort(self) -> None:
-        """Gives up what is in flight."""
+    async def _give(self, outcome: Outcome, pool: "WorkerPool[Prompt | Outcome]") -> None:
+        """Hands an outcome over; once it is there, a stop no longer takes it back."""
+        if (task := asyncio.current_task()) is None:
+            raise RuntimeError("an outcome without a running task")
+        pool.writing.add(task)
+        try:
+            await self.outcomes.put(outcome)
+        finally:
+            pool.writing.discard(task)
+
+    async def leave(self, running: "asyncio.Task[None]") -> None:
+        """Gives up what is in flight, and passes over the outcomes that nobody waits for any more."""
         self.admission.closed = True
         if self._pool is not None:
             self._pool.abort()
+        while not running.done():
+            getting = asyncio.ensure_future(self.outcomes.get())
+            await asyncio.wait({getting, running}, return_when=asyncio.FIRST_COMPLETED)
+            getting.cancel()
+        await running
 
     def judge(self, prompt_id: PromptId, error: ProviderError) -> None:
         """Sends nothing new where a failure for good says that the prompts to come would fail as well."""
@@ -141,28 +163,39 @@ def _entered(provider: str | Mapping[str, Any] | Provider, context: ProviderCont
         provider = {"name": provider}
     if isinstance(provider, Mapping):
         provider_class, config = provider_config(JobConfig(provider=dict(provider)))
+        if (check := getattr(provider_class, "check_usable", None)) is not None:
+            check(config)
         return provider_class(config, context)
-    made: Provider = type(provider)(provider.config, context)
-    return made
+    config = getattr(provider, "config", None)
+    if not isinstance(config, provider.Config):
+        raise ConfigError(f"provider {provider.kind} keeps no settings as .config; give its kind or its settings")
+    return type(provider)(config, context)
 
 
 def _numbered(prompts: Iterable[PromptLike]) -> Iterator[Prompt | Outcome]:
     """Prompts with ids and indexes; an object that is none becomes its failure."""
+    seen: Counter[PromptId] = Counter()
     for index, item in enumerate(prompts):
         if isinstance(item, Prompt):
             yield item
             continue
-        fields = {"prompt": item} if isinstance(item, str) else dict(item)
+        try:
+            fields = {"prompt": item} if isinstance(item, str) else dict(item)
+        except (TypeError, ValueError):
+            yield _failed(index, f"found {type(item).__name__}, expected a text, an object or a Prompt", None)
+            continue
         try:
             prompt_id, line = take_id(fields, None)
             ask = read_ask(fields, None, None)
         except ValueError as error:
-            yield Outcome(
-                id=f"line-{index + 1}", index=index, error=Failure(type="input", message=str(error)), line=fields
-            )
+            yield _failed(index, str(error), fields)
             continue
+        if prompt_id is None:
+            digest = auto_id(ask)
+            seen[digest] += 1
+            prompt_id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
         yield Prompt(
-            id=auto_id(ask) if prompt_id is None else prompt_id,
+            id=prompt_id,
             index=index,
             line_number=index + 1,
             messages=ask.messages,
@@ -173,3 +206,7 @@ def _numbered(prompts: Iterable[PromptLike]) -> Iterator[Prompt | Outcome]:
             chat_id=ask.chat_id,
             line=line,
         )
+
+
+def _failed(index: int, reason: str, fields: dict[str, Any] | None) -> Outcome:
+    return Outcome(id=f"line-{index + 1}", index=index, error=Failure(type="input", message=reason), line=fields)

@@ -13,7 +13,7 @@ from yarl import URL
 
 from batchchat.errors import ConfigError, ProviderError
 from batchchat.providers.ai_engine import AIEngine, AIEngineConfig
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEnd, TextDelta
+from batchchat.providers.base import ChatRequest, ProviderContext, TextDelta
 from batchchat.providers.generator import AsyncGeneratorProvider
 
 __all__ = ["Chatgpt4Online"]
@@ -88,7 +88,7 @@ class Chatgpt4Online(AIEngine, AsyncGeneratorProvider):
                         if isinstance(event, TextDelta):
                             joined += event.text
                             yield event.text
-                        elif isinstance(event, StreamEnd) and (rest := _added(joined, event.completion.text or "")):
+                        elif rest := _added(joined, event.completion.text or ""):
                             yield rest
             except ProviderError as error:
                 client._raise_original(error)
