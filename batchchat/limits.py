@@ -20,28 +20,41 @@ __all__ = ["Limiter"]
 _SLOW_MARGIN, _FAST_MARGIN, _FAST_PER_S = 0.005, 0.01, 50.0
 # How far behind its grid a send time may fall (timers wake late) and still be made up for.
 _CATCH_UP_S = 0.01
+_TICK_S = 0.001
+# Timers count milliseconds: above some 300 a second several requests share one.
+_COARSE_S = 0.003
 _TOKEN_WINDOW_S = 60.0
+# After a pause, the requests that waited go out this far apart on average, but within a second.
+_SPREAD_S = 0.001
 
 
 class _Pace:
-    """One rate: an ``AsyncLimiter`` spaces the send times, a log of them guards every sliding window.
+    """One rate: an ``AsyncLimiter`` meters it, a grid says how long to sleep, a log guards every sliding window.
 
     The limiter's bucket holds ``burst`` plus a fraction of one request. Without that fraction each late wake-up
     is lost for good (87 % of 200/s was measured), with it the send times stay on a grid. The bucket alone would
-    still let burst + count into one window; the log of the last ``count`` send times does not.
+    still let burst + count into one window; the log of the last ``count`` send times does not. The sleep is ours
+    because the limiter's own timer, on loops that count whole milliseconds, spins for the last half of one.
     """
 
     def __init__(self, rate: Rate, burst: int) -> None:
         margin = _FAST_MARGIN if rate.count / rate.per_s > _FAST_PER_S else _SLOW_MARGIN
         self._window_s = rate.per_s * (1 + margin)
-        per_s = rate.count / self._window_s
-        capacity = min(burst, rate.count) + min(0.99, per_s * _CATCH_UP_S)
-        self._bucket = AsyncLimiter(capacity, capacity / per_s)
+        self._gap_s = self._window_s / rate.count
+        fraction = max(min(0.99, _CATCH_UP_S / self._gap_s), _COARSE_S / self._gap_s)
+        capacity = min(burst, rate.count) + fraction
+        self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
+        self._catch_up_s = fraction * self._gap_s
+        self._due = 0.0
         self._sent: deque[float] = deque(maxlen=rate.count)
 
     async def wait(self) -> None:
         """Waits for the next send time; callers come one at a time."""
-        await self._bucket.acquire()
+        loop = asyncio.get_running_loop()
+        while not self._bucket.has_capacity():
+            await asyncio.sleep(max(_TICK_S, self._due - loop.time()))
+        await self._bucket.acquire()  # at once, as nobody else takes from it
+        self._due = max(self._due, loop.time() - self._catch_up_s) + self._gap_s
 
     def open_at(self) -> float:
         """Loop time from which one more request fits the window."""
@@ -151,7 +164,7 @@ class Limiter:
         if until > self._paused_until:
             self._paused_until = until
             self._spread_until = until + min(1.0, max(0.05, seconds / 4))
-            self._gap_s = 0.0
+            self._gap_s = 0.0  # known when the pause is over and the crowd has gathered
         return longer
 
     async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
@@ -170,9 +183,9 @@ class Limiter:
 
     async def _spread(self, now: float) -> None:
         """A short random wait each, while the crowd that a pause held back goes out."""
-        if now >= self._spread_until:
+        if now >= self._spread_until or self._waiting == 1:
             self._spread_until = 0.0
             return
         if not self._gap_s:
-            self._gap_s = (self._spread_until - now) / max(1, self._waiting)
+            self._gap_s = min(_SPREAD_S, (self._spread_until - now) / max(1, self._waiting))
         await asyncio.sleep(random.uniform(0, 2 * self._gap_s))
