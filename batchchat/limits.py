@@ -51,7 +51,7 @@ class _Pace:
     async def wait(self) -> None:
         """Waits for the next send time; callers come one at a time."""
         loop = asyncio.get_running_loop()
-        while not self._bucket.has_capacity():
+        while not self._bucket.has_capacity():  # noqa: ASYNC110 - the time is known; a timer may only be a little early
             await asyncio.sleep(max(_TICK_S, self._due - loop.time()))
         await self._bucket.acquire()  # at once, as nobody else takes from it
         self._due = max(self._due, loop.time() - self._catch_up_s) + self._gap_s

@@ -320,7 +320,7 @@ async def test_prompts_that_wait_for_their_next_attempt_hold_no_slot(files) -> N
         await server.wait_for_requests(2)
         server.scenario = Scenario()
         assert (await task).answered == 4
-    assert [line["id"] for line in read_lines(results)][0] == "q-1"
+    assert read_lines(results)[0]["id"] == "q-1"
 
 
 async def test_nonces_that_die_after_a_few_uses_cost_no_attempt(files) -> None:
