@@ -228,6 +228,7 @@ class JobRun:
                 params=job.prompt.params,
                 judge=self._judge,
                 prompt_s=job.timeout.prompt_s,
+                hold_slot=self._order is None,
             )
             self._tally.attempts = worker.attempts
             await self._work(worker, output)
@@ -261,11 +262,10 @@ class JobRun:
         ticket = self._order.ticket() if self._order is not None else None
         try:
             if isinstance(item, InputFault):
-                outcome = fault_outcome(item)
                 self._judge(item.id, None)
+                await self._record(fault_outcome(item), ticket, output)
             else:
-                outcome = await worker.complete_prompt(*item)
-            await self._record(outcome, ticket, output)
+                await worker.complete_prompt(*item, lambda outcome: self._record(outcome, ticket, output))
         except Abandoned:
             return
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from batchchat.admission import Abandoned, Admission
@@ -110,13 +111,12 @@ class _Feed:
         source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self._concurrency)
 
         async def handle(item: Prompt | Outcome) -> None:
-            if isinstance(item, Prompt):
-                identity = provider.identity(item, {**params, **item.params})
-                try:
-                    item = await worker.complete_prompt(item, digest_of(identity))
-                except Abandoned:
-                    return
-            await self._give(item, pool)
+            if isinstance(item, Outcome):
+                await self._give(item, pool)
+                return
+            identity = provider.identity(item, {**params, **item.params})
+            with suppress(Abandoned):
+                await worker.complete_prompt(item, digest_of(identity), lambda outcome: self._give(outcome, pool))
 
         self._pool = pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
         try:

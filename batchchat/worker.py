@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
@@ -23,7 +23,10 @@ class Worker:
     """Turns prompts into outcomes; one instance serves all tasks of a pool.
 
     Args:
-        slots: One slot for each prompt that may be in flight; held during an attempt, not while waiting for the next.
+        slots: One slot for each prompt that may be in flight; held during an attempt and until the answer is
+            delivered, not while waiting for the next attempt.
+        hold_slot: Whether the slot is held until the answer is delivered. Off where outcomes wait for each other
+            (``--order input``), as the one that they wait for may need a slot.
         params: Sampling parameters of the job; a prompt's own are laid over them.
         judge: Told of each failure for good while its slot is still held, so that nothing goes out after a failure
             that stops the run.
@@ -43,20 +46,36 @@ class Worker:
         params: Mapping[str, Any],
         judge: Callable[[PromptId, ProviderError], None],
         prompt_s: float = 0.0,
+        hold_slot: bool = True,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
         self._slots, self._params, self._judge, self._prompt_s = slots, params, judge, prompt_s
+        self._hold_slot = hold_slot
         self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.attempts: dict[str, int] = {}
 
-    async def complete_prompt(self, prompt: Prompt, fingerprint: str) -> Outcome:
-        """The prompt's outcome.
+    async def complete_prompt(
+        self, prompt: Prompt, fingerprint: str, deliver: Callable[[Outcome], Awaitable[None]]
+    ) -> None:
+        """Hands the prompt's outcome to ``deliver``; until that returns, an answered prompt counts as in flight.
+
+        So a run that is killed loses no more answers than it has slots.
 
         Raises:
             Abandoned: The run stopped first; the prompt stays pending.
         """
         life = _Life(prompt)
+        try:
+            outcome = await self._outcome(life, fingerprint)
+            if not self._hold_slot:
+                self._release(life)
+            await deliver(outcome)
+        finally:
+            self._release(life)
+
+    async def _outcome(self, life: "_Life", fingerprint: str) -> Outcome:
+        prompt = life.prompt
         error: ProviderError | None = None
         completion: Completion | None = None
         try:
@@ -174,18 +193,26 @@ class Worker:
         raise first
 
     async def _attempt(self, request: ChatRequest, life: "_Life") -> Completion:
-        async with self._slots:
+        if not life.holds_slot:
+            await self._slots.acquire()
+            life.holds_slot = True
+        try:
             life.begin()
             self._admission.expect(estimated_tokens(request.messages, request.system, request.params))
-            try:
-                completion = await self._provider.complete(request)
-            except ProviderError as error:
-                self._failed(error, life)
-                raise
-            self._count("answered")
-            self._rules.answered()
-            self._admission.settle(completion.usage)
-            return completion
+            completion = await self._provider.complete(request)
+        except ProviderError as error:
+            self._failed(error, life)
+            self._release(life)
+            raise
+        self._count("answered")
+        self._rules.answered()
+        self._admission.settle(completion.usage)
+        return completion
+
+    def _release(self, life: "_Life") -> None:
+        if life.holds_slot:
+            life.holds_slot = False
+            self._slots.release()
 
     def _failed(self, error: ProviderError, life: "_Life") -> None:
         """Tells of a failed attempt and makes the run wait if the service asked for it.
@@ -219,13 +246,13 @@ class Worker:
 class _Life:
     """What one prompt has gone through so far."""
 
-    __slots__ = ("attempts", "clock", "clock_s", "judged", "last_error", "prompt", "responses", "tries")
+    __slots__ = ("attempts", "clock", "clock_s", "holds_slot", "judged", "last_error", "prompt", "responses", "tries")
 
     def __init__(self, prompt: Prompt) -> None:
         self.prompt = prompt
         self.attempts = 0
         self.tries = 0
-        self.judged = False
+        self.judged = self.holds_slot = False
         self.responses: list[str | None] = []
         self.last_error: ProviderError | None = None
         self.clock: asyncio.Timeout | None = None
