@@ -82,7 +82,7 @@ class StopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         max_failures: Failed prompts that are tolerated: a number, or a share such as ``2%``.
-        budget_usd: US dollars that the counted cost may reach.
+        budget_usd: US dollars that the counted cost may reach; refused as long as no prices are known.
     """
 
     max_failures: Failures | None = None

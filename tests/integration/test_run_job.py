@@ -538,3 +538,10 @@ async def test_summary_tells_counts_and_settings(files) -> None:
     assert (summary["total"], summary["answered"], summary["exit_code"]) == (3, 3, 0)
     assert summary["attempts"] == {"server": 3, "answered": 3}
     assert summary["settings"]["provider"]["name"] == "ai-engine"
+
+
+async def test_budget_that_cannot_be_held_is_refused(files) -> None:
+    prompts, results = files
+    write_prompts(prompts, 2)
+    with pytest.raises(ConfigError, match="budget"):
+        await run("http://127.0.0.1:9", prompts, results, stop__budget_usd=5)

@@ -1,0 +1,265 @@
+"""One run of one job: what it holds, what stops it, how it ends."""
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Literal
+
+from batchchat.admission import Abandoned, Admission
+from batchchat.config import JobConfig
+from batchchat.descriptors import fit_concurrency
+from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
+from batchchat.job_setup import checked_files, fault_outcome, make_provider, output_settings
+from batchchat.limits import Limiter
+from batchchat.observer import Observers, RunPlan, RunReport
+from batchchat.pool import InputOrder, PromptSource, WorkerPool
+from batchchat.prompts import PromptReader
+from batchchat.providers.base import digest_of
+from batchchat.records import InputFault, Outcome, Prompt, PromptId
+from batchchat.retry import RetryPolicy
+from batchchat.run_output import RunOutput
+from batchchat.run_signals import RunSignals
+from batchchat.shown_settings import shown_settings
+from batchchat.stopping import StopReason, StopRules
+from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
+from batchchat.tally import Tally
+from batchchat.worker import Worker
+
+__all__ = ["JobRun"]
+
+_EXIT_CODES = {"service": 4, "limit": 5, "results": 6, "input": 3, "interrupted": 130, "terminated": 143}
+
+
+class JobRun:
+    """The state of one run; used once."""
+
+    def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str]) -> None:
+        self._job, self._observer = job, observer
+        self._files = checked_files(job)
+        self._stop_reason: StopReason | None = None
+        self._aborted = False
+        self._pool: WorkerPool[ToDo] | None = None
+        self._order = InputOrder() if job.output.order == "input" else None
+        self._limiter = Limiter(job.rate, burst=job.burst, tokens_per_minute=job.tokens_per_minute)
+        self._admission = Admission(self._limiter)
+        self._concurrency = fit_concurrency(job.concurrency)
+        self._provider = make_provider(job, self._admission, observer, environ)
+        self._reader = PromptReader(job.input_settings())
+        self._tally = Tally()
+        self._rules = StopRules()
+        self._exit_code: int | None = None
+        self._settings = shown_settings(job)
+
+    async def run(self, *, handle_signals: bool) -> RunReport:
+        """See ``run_job``."""
+        with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
+            output = await asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job))
+            troubles: list[str] = []
+            try:
+                for sentence in output.repairs:
+                    self._observer.notice(sentence, 0)
+                survey = await self._survey(output)
+                await self._run_pool(output, survey)
+            finally:
+                troubles = await output.close()
+        for sentence in troubles:
+            self._stop_for_results(sentence)
+        report = self._report(survey)
+        if (trouble := output.write_report(report, self._settings)) is not None:
+            self._observer.notice(trouble, 0)
+        self._observer.run_finished(report)
+        return report
+
+    def stop(self, reason: StopReason, *, exit_code: int | None = None) -> None:
+        """Sends nothing new; what is on the wire may come to its end within the grace time. The first reason counts."""
+        if self._stop_reason is not None:
+            return
+        self._stop_reason = reason
+        self._exit_code = exit_code
+        self._admission.closed = True
+        if reason.message:
+            self._observer.notice(f"stopping: {reason.message}", 0)
+        if self._pool is not None:
+            self._pool.drain()
+            asyncio.get_running_loop().call_later(self._job.grace_s, self.abort)
+
+    def abort(self) -> None:
+        """Gives up what is on the wire."""
+        self._admission.closed = True
+        self._aborted = True
+        if self._pool is not None:
+            self._pool.abort()
+
+    async def _survey(self, output: RunOutput) -> Survey | None:
+        """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
+        if not self._reader.reiterable:
+            return None
+        found = await asyncio.to_thread(
+            survey_input,
+            self._reader,
+            output.completed,
+            self._fingerprint,
+            on_change=self._job.on_change,
+            cancelled=lambda: self._stop_reason is not None,
+        )
+        if self._stop_reason is not None:
+            return None
+        fault = found.first_fault
+        if fault is not None and not self._job.lenient:
+            more = (
+                f" (and {found.faults - 1} more faulty lines; 'batchchat check' lists them)" if found.faults > 1 else ""
+            )
+            raise PromptFileError(fault.path, fault.reason + more, fault.line_number)
+        if found.changed:
+            if self._job.on_change == "error":
+                raise mismatch(found.changed[0], len(found.changed))
+            await asyncio.to_thread(output.redo, found.changed)
+            self._observer.notice(
+                f"{len(found.changed)} stored answers no longer fit and are asked for again; "
+                f"the old ones are in {self._files.torn}",
+                0,
+            )
+        return found
+
+    async def _run_pool(self, output: RunOutput, survey: Survey | None) -> None:
+        job = self._job
+        total = None if survey is None else survey.total
+        completed = 0 if survey is None else survey.completed
+        plan = RunPlan(total=total, completed=completed, concurrency=self._concurrency, output=self._files.results)
+        self._rules = StopRules(
+            max_wait_s=job.retry.max_wait_s,
+            max_failures=job.stop.max_failures_count,
+            max_failed_share=job.stop.max_failures_share,
+            total=total,
+        )
+        trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
+        if trouble is not None:
+            self._observer.notice(trouble, 0)
+        self._observer.run_started(plan)
+        if self._concurrency < job.concurrency:
+            self._observer.notice(
+                f"concurrency is {self._concurrency} and not {job.concurrency}: the limit on open files allows no more",
+                0,
+            )
+        if self._stop_reason is not None or (survey is not None and survey.completed == survey.total):
+            return
+        async with self._provider:
+            worker = Worker(
+                self._provider,
+                limiter=self._limiter,
+                admission=self._admission,
+                policy=RetryPolicy(retries=job.retry.retries),
+                rules=self._rules,
+                observer=self._observer,
+                slots=asyncio.Semaphore(self._concurrency),
+                params=job.prompt.params,
+                judge=self._judge,
+                prompt_s=job.timeout.prompt_s,
+                hold_slot=self._order is None,
+            )
+            self._tally.attempts = worker.attempts
+            await self._work(worker, output)
+
+    async def _work(self, worker: Worker, output: RunOutput) -> None:
+        job = self._job
+        items = to_do(self._reader, output.completed, self._fingerprint, on_change=job.on_change, lenient=job.lenient)
+        source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
+
+        async def handle(item: ToDo) -> None:
+            await self._handle(item, worker, output)
+
+        # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
+        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
+        timer = None
+        if job.timeout.run_s:
+            timer = asyncio.get_running_loop().call_later(job.timeout.run_s, self._deadline)
+        try:
+            await self._pool.run()
+        except* BatchchatError as group:
+            raise group.exceptions[0] from None
+        finally:
+            if timer is not None:
+                timer.cancel()
+
+    async def _handle(self, item: ToDo, worker: Worker, output: RunOutput) -> None:
+        """One item's whole life; an answer that arrived is written whatever happens meanwhile."""
+        if isinstance(item, BatchchatError):
+            self.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
+            return
+        ticket = self._order.ticket() if self._order is not None else None
+        try:
+            if isinstance(item, InputFault):
+                self._judge(item.id, None)
+                await self._record(fault_outcome(item), ticket, output)
+            else:
+                await worker.complete_prompt(*item, lambda outcome: self._record(outcome, ticket, output))
+        except Abandoned:
+            return
+        finally:
+            if self._order is not None and ticket is not None:
+                self._order.leave(ticket)
+
+    async def _record(self, outcome: Outcome, ticket: int | None, output: RunOutput) -> None:
+        pool, task = self._pool, asyncio.current_task()
+        if pool is None or task is None:
+            raise RuntimeError("an outcome without a running pool")
+        pool.writing.add(task)
+        try:
+            if self._order is not None and ticket is not None:
+                await self._order.wait(ticket)
+            await output.write(outcome)
+        except ResultsWriteError as failed:
+            self._stop_for_results("" if getattr(failed, "quiet", False) else str(failed))
+            return
+        finally:
+            pool.writing.discard(task)
+        self._tally.add(outcome)
+        self._observer.prompt_finished(outcome)
+
+    def _judge(self, prompt_id: PromptId, error: ProviderError | None) -> None:
+        """Stops the run where a failure for good says that the prompts to come would fail as well."""
+        if (reason := self._rules.failed(prompt_id, error)) is not None:
+            self.stop(reason)
+
+    def _deadline(self) -> None:
+        self.stop(StopReason(kind="limit", message=f"the run's --deadline of {self._job.timeout.run_s:g} s is over"))
+        self.abort()
+
+    def _fingerprint(self, prompt: Prompt) -> str:
+        params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params
+        return digest_of(self._provider.identity(prompt, params))
+
+    def _stop_for_results(self, sentence: str) -> None:
+        """Results cannot be written: whatever else stopped the run, this is what the user must know."""
+        if self._stop_reason is not None and self._stop_reason.kind != "results":
+            self._observer.notice(sentence, 0)
+            self._stop_reason, self._exit_code = None, None
+        self.stop(StopReason(kind="results", message=sentence))
+
+    def _first_signal(self, kind: Literal["interrupted", "terminated"]) -> None:
+        if self._stop_reason is not None:  # it is stopping already; the user wants it over
+            self.abort()
+        self.stop(StopReason(kind=kind, message=f"{kind}; prompts in flight may finish, once more ends at once"))
+
+    def _report(self, survey: Survey | None) -> RunReport:
+        reason = self._stop_reason
+        pending = None
+        before = survey.completed if survey is not None else 0
+        if survey is not None:
+            pending = survey.total - before - self._tally.answered - self._tally.failed
+        if reason is not None:
+            code = self._exit_code or _EXIT_CODES[reason.kind]
+        else:
+            code = 1 if self._tally.failed else 0
+        total = survey.total if survey is not None else None
+        if survey is None and reason is None:
+            total, pending = self._tally.answered + self._tally.failed, 0
+        return self._tally.report(
+            exit_code=code,
+            reason=reason.kind if reason else "failures" if self._tally.failed else "completed",
+            message=(reason.message or None) if reason else None,
+            total=total,
+            answered_before=before,
+            pending=pending,
+            requests=self._limiter.admitted,
+        )

@@ -1,0 +1,81 @@
+"""What a job says, turned into the things that a run is made of."""
+
+import os
+from collections.abc import Mapping
+
+import platformdirs
+
+from batchchat.admission import Admission
+from batchchat.config import JobConfig, provider_config
+from batchchat.errors import ConfigError
+from batchchat.observer import RunObserver
+from batchchat.providers.base import Provider, ProviderContext
+from batchchat.records import Failure, InputFault, Outcome
+from batchchat.results import RunFiles, run_files
+from batchchat.run_output import OutputSettings
+
+__all__ = ["checked_files", "fault_outcome", "make_provider", "output_settings"]
+
+
+def checked_files(job: JobConfig) -> RunFiles:
+    """The run's files, and no setting that would not hold.
+
+    Raises:
+        ConfigError: No results path is given, or it is one of the inputs.
+    """
+    if job.stop.budget_usd is not None:
+        raise ConfigError(
+            "cost cannot be counted, as this version knows no prices; leave the budget out, a limit that does not hold "
+            "is worse than none",
+            path=job.source,
+            key="stop.budget_usd",
+        )
+    path = job.output.path
+    if not path:
+        raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
+    if path != "-":
+        real = os.path.realpath(path)
+        if any(name != "-" and os.path.realpath(name) == real for name in job.input):
+            raise ConfigError(f"{path} is both input and results file; name another file with -o")
+    return run_files(path, job.errors, job.summary)
+
+
+def output_settings(job: JobConfig) -> OutputSettings:
+    """What the run's files need to know of the job."""
+    return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)
+
+
+def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, environ: Mapping[str, str]) -> Provider:
+    """The job's provider, not entered yet.
+
+    Raises:
+        ConfigError: Its settings cannot work.
+    """
+    provider_class, config = provider_config(job)
+    check = getattr(provider_class, "check_usable", None)
+    if check is not None:
+        check(config)
+    context = ProviderContext(
+        admit=admission.admit,
+        in_flight=admission.in_flight,
+        sent_at=admission.sent_at,
+        notice=observer.notice,
+        connect_s=job.timeout.connect_s,
+        idle_s=job.timeout.idle_s,
+        attempt_s=job.timeout.attempt_s,
+        max_response_bytes=job.max_response_bytes,
+        proxy=job.proxy,
+        nonce_folder=str(platformdirs.user_cache_path("batchchat")) if job.nonce_cache else None,
+        environ=environ,
+    )
+    return provider_class(config, context)
+
+
+def fault_outcome(fault: InputFault) -> Outcome:
+    """The error line of a faulty input line."""
+    return Outcome(
+        id=fault.id,
+        index=fault.index,
+        error=Failure(type="input", message=f"{fault.path}:{fault.line_number}: {fault.reason}"),
+        line=fault.line,
+    )
