@@ -5,6 +5,7 @@ import importlib
 import logging
 import os
 import sys
+import threading
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -17,6 +18,7 @@ __all__ = ["main"]
 
 EXIT_INTERRUPTED = 130
 EXIT_RESULTS = 6
+_READER = "batchchat-input"
 
 _COMMANDS = {
     "run": "Send the prompts of an input and write the answers; run it again to resume.",
@@ -106,4 +108,7 @@ def _leave(code: int) -> NoReturn:
         except (OSError, ValueError, AttributeError):
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    # A read from a terminal or a pipe cannot be ended; Python's own way out would abort where it finds that reader.
+    if any(thread.name == _READER for thread in threading.enumerate()):
+        os._exit(code)
     sys.exit(code)
