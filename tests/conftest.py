@@ -1,6 +1,7 @@
 """Shared by all tests: no connection leaves this machine, and mocked answers fit the installed aiohttp."""
 
 import socket
+from types import SimpleNamespace
 
 import aiohttp
 import pytest
@@ -35,7 +36,7 @@ class _Response(aiohttp.ClientResponse):
     """aioresponses does not know the argument that newer versions of aiohttp need (its issue 289)."""
 
     def __init__(self, *args, **kwargs) -> None:
-        kwargs.setdefault("stream_writer", None)
+        kwargs.setdefault("stream_writer", SimpleNamespace(output_size=0))
         super().__init__(*args, **kwargs)
 
 
