@@ -73,7 +73,18 @@ def write_prompts(path: Path, count: int, *, start: int = 0) -> Path:
 def run_arguments(server: Server | str, prompts: Path | str, results: Path | str, *more: str) -> list[str]:
     """The command line of a run against the server."""
     base_url = server if isinstance(server, str) else server.base_url
-    return [*BATCHCHAT, "run", str(prompts), "-o", str(results), "--provider", "ai-engine", "--base-url", base_url, *more]
+    return [
+        *BATCHCHAT,
+        "run",
+        str(prompts),
+        "-o",
+        str(results),
+        "--provider",
+        "ai-engine",
+        "--base-url",
+        base_url,
+        *more,
+    ]
 
 
 def start_run(*arguments: Any, **options: Any) -> subprocess.Popen[str]:

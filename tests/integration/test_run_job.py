@@ -48,7 +48,9 @@ async def run(server: DevServer | str, prompts: Path, results: Path, **settings:
         "nonce_cache": False,
     }
     overrides |= {key.replace("__", "."): value for key, value in settings.items()}
-    return await run_job(load_job(None, overrides), observers=[listener] if listener else [], environ={"KEY": "sk-s3cret"})
+    return await run_job(
+        load_job(None, overrides), observers=[listener] if listener else [], environ={"KEY": "sk-s3cret"}
+    )
 
 
 def asked(server: DevServer) -> Counter[str]:
@@ -65,7 +67,13 @@ async def test_every_prompt_gets_its_answer(files, provider: str) -> None:
     prompts, results = files
     write_prompts(prompts, 50)
     async with DevServer() as server:
-        report = await run(server, prompts, results, provider__name=provider, **({"provider__model": "echo"} if provider == "openai" else {}))
+        report = await run(
+            server,
+            prompts,
+            results,
+            provider__name=provider,
+            **({"provider__model": "echo"} if provider == "openai" else {}),
+        )
     assert (report.exit_code, report.answered, report.failed, report.pending) == (0, 50, 0, 0)
     assert_all_answered(results, range(50))
     assert results.with_suffix(".errors.jsonl").read_bytes() == b""
@@ -89,7 +97,9 @@ async def test_one_nonce_serves_all_workers(files) -> None:
 
 async def test_every_attempt_has_its_own_chat_id_unless_the_line_sets_one(files) -> None:
     prompts, results = files
-    prompts.write_text('{"id": 1, "prompt": "a"}\n{"id": 2, "prompt": "b"}\n{"id": 3, "prompt": "c", "chat_id": "mine"}\n')
+    prompts.write_text(
+        '{"id": 1, "prompt": "a"}\n{"id": 2, "prompt": "b"}\n{"id": 3, "prompt": "c", "chat_id": "mine"}\n'
+    )
     async with DevServer(Scenario(fail_first=1, fail_with="cut_no_end")) as server:
         report = await run(server, prompts, results)
         assert report.answered == 3
@@ -170,7 +180,11 @@ async def test_failed_prompt_stands_in_the_errors_file_and_is_sent_again_by_the_
         failed = read_lines(errors)
         assert len(failed) == 4
         assert failed[0]["error"].keys() == {"type", "message", "status", "retryable", "partial"}
-        assert (failed[0]["error"]["type"], failed[0]["error"]["retryable"], failed[0]["response"]) == ("server", True, None)
+        assert (failed[0]["error"]["type"], failed[0]["error"]["retryable"], failed[0]["response"]) == (
+            "server",
+            True,
+            None,
+        )
         assert (await run(server, prompts, results)).answered == 4
     assert_all_answered(results, range(4))
     assert errors.read_bytes() == b""
