@@ -13,7 +13,7 @@ from batchchat.compress import compression_of, open_input, strip_endings
 from batchchat.errors import PromptFileError
 
 DATA = b"".join(b'{"id":%d,"prompt":"hello %d"}\n' % (number, number * number) for number in range(5000))
-GZIP = gzip.compress(DATA)
+GZIP = gzip.compress(DATA, mtime=0)
 ZSTD = zstandard.ZstdCompressor().compress(DATA)
 
 
@@ -36,7 +36,7 @@ def trouble(path: Path | str) -> str:
         ("a.jsonl.gz", GZIP),
         ("a.jsonl.zst", ZSTD),
         ("A.JSONL.GZ", GZIP),
-        ("members.gz", gzip.compress(DATA[:1000]) + gzip.compress(DATA[1000:])),
+        ("members.gz", gzip.compress(DATA[:1000], mtime=0) + gzip.compress(DATA[1000:], mtime=0)),
         ("frames.zst", zstandard.compress(DATA[:1000]) + zstandard.compress(DATA[1000:])),
         ("skip.zst", b"\x50\x2a\x4d\x18\x04\x00\x00\x00skip" + ZSTD),
         ("no-size.zst", zstandard.ZstdCompressor(write_content_size=False).compress(DATA)),
