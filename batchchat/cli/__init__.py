@@ -75,7 +75,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BatchchatError as error:
         _tell(f"batchchat: {error}")
         code = error.exit_code
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click makes the one into the other
         code = EXIT_RESULTS
     _leave(code)
 

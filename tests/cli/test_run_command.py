@@ -223,7 +223,7 @@ def call(
     """Runs the command line to its end."""
     process = subprocess.run(
         [*BATCHCHAT, *arguments], cwd=folder, env={**os.environ, **(environ or {})}, capture_output=True, text=True,
-        timeout=50, **({"stdin": subprocess.DEVNULL} | options),
+        timeout=50, check=False, **({"stdin": subprocess.DEVNULL} | options),
     )  # fmt: skip
     assert "Traceback" not in process.stderr
     return process.returncode, process.stdout, process.stderr
@@ -367,7 +367,9 @@ def test_exit_6_where_standard_output_is_closed(tmp_path, files) -> None:
     """And no other file of the run gets the closed stream's number."""
     with serving(tmp_path) as server:
         arguments = run_arguments(server, files[0], "-")
-        process = subprocess.run(["sh", "-c", '"$@" >&-', "sh", *arguments], capture_output=True, text=True, timeout=50)
+        process = subprocess.run(
+            ["sh", "-c", '"$@" >&-', "sh", *arguments], capture_output=True, text=True, timeout=50, check=False
+        )
     assert process.returncode == 6, process.stderr
     assert "Traceback" not in process.stderr
 
@@ -379,7 +381,9 @@ def test_standard_error_that_takes_nothing_does_not_stop_the_run(tmp_path, files
     prompts, results = files
     with serving(tmp_path, fail_first=1, fail_with="cut_no_end") as server:
         arguments = run_arguments(server, prompts, results, "-vv")
-        process = subprocess.run(["sh", "-c", f'"$@" {closed}', "sh", *arguments], capture_output=True, timeout=50)
+        process = subprocess.run(
+            ["sh", "-c", f'"$@" {closed}', "sh", *arguments], capture_output=True, timeout=50, check=False
+        )
     assert (process.returncode, process.stdout) == (0, b"")
     assert_all_answered(results, range(10))
 
@@ -628,5 +632,5 @@ def test_resumed_run_is_the_command_that_was_printed(tmp_path) -> None:
         (line,) = [line for line in err.splitlines() if "to resume: " in line]
         resume = line.partition("to resume: batchchat ")[2]
         script = f'batchchat() {{ "$@"; }}; set -- {resume} --concurrency 40; exec {" ".join(BATCHCHAT)} "$@"'
-        assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=50).returncode == 0
+        assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=50, check=False).returncode == 0
     assert_all_answered(results, range(40))
