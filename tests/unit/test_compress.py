@@ -69,7 +69,7 @@ def test_empty_file_is_empty_under_every_ending(tmp_path: Path, name: str) -> No
         ("a.jsonl", "\ufeff{}".encode("utf-32-be"), "found UTF-16 or UTF-32 text, expected UTF-8; save it as UTF-8"),
         (
             "a.gz",
-            gzip.compress("{}".encode("utf-16")),
+            gzip.compress("{}".encode("utf-16"), mtime=0),
             "found UTF-16 or UTF-32 text, expected UTF-8; save it as UTF-8",
         ),
     ],
