@@ -10,6 +10,7 @@ from batchchat.records import Usage
 __all__ = ["Abandoned", "Admission", "estimated_tokens"]
 
 _CHARS_PER_TOKEN = 4
+_MOST_TOKENS = 10**9  # what a ``max_tokens`` without sense counts as
 
 
 class Abandoned(Exception):
@@ -78,4 +79,4 @@ def estimated_tokens(messages: list[dict[str, Any]], system: str | None, params:
     """Tokens that a request is likely to cost: four characters to the token, plus ``max_tokens`` if it is given."""
     characters = len(system or "") + sum(len(str(message.get("content") or "")) for message in messages)
     most = params.get("max_tokens") or params.get("max_completion_tokens") or 0
-    return characters // _CHARS_PER_TOKEN + (most if isinstance(most, int) else 0)
+    return characters // _CHARS_PER_TOKEN + (min(max(most, 0), _MOST_TOKENS) if isinstance(most, int) else 0)

@@ -11,8 +11,19 @@ from typing import Any, BinaryIO, NoReturn
 
 import orjson
 
-__all__ = ["MAX_LINE_BYTES", "dump_canonical", "dump_line", "iter_lines", "json_type", "parse_object"]
+__all__ = [
+    "MAX_INPUT_DEPTH",
+    "MAX_LINE_BYTES",
+    "dump_canonical",
+    "dump_line",
+    "iter_lines",
+    "json_type",
+    "nested_within",
+    "parse_object",
+]
 
+# A result line nests its input a few levels deeper, and must stay readable itself.
+MAX_INPUT_DEPTH = 500
 MAX_LINE_BYTES = 256 << 20
 _CHUNK_BYTES = 256 << 10
 _BOM = b"\xef\xbb\xbf"
@@ -68,24 +79,31 @@ def _told(number: int, line: bytes, max_line_bytes: int) -> Iterator[tuple[int, 
         yield number, line.removesuffix(b"\r")
 
 
-def parse_object(line: bytes) -> dict[str, Any]:
+def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES, max_depth: int = _MAX_DEPTH) -> dict[str, Any]:
     """The JSON object on one line; integers of any size survive exactly.
+
+    Args:
+        max_line_bytes: Most bytes of the line.
+        max_depth: Most levels of nesting, the object itself included; at most 1024.
 
     Raises:
         ValueError: It is none: invalid JSON or UTF-8, another type, NaN, Infinity, a number that overflows, half of a
             surrogate pair, nested too deeply, too long. The text says what was found and what was expected.
     """
-    if len(line) > MAX_LINE_BYTES:
-        raise ValueError(f"found a line of more than {MAX_LINE_BYTES >> 20} MiB, expected a shorter one")
+    if len(line) > max_line_bytes:
+        raise ValueError(f"found a line of more than {max_line_bytes >> 20} MiB, expected a shorter one")
     if _LONG_NUMBER in line.translate(_DIGITS):
-        value = _load_carefully(line)
+        value = _load_carefully(line, max_depth)
     else:
         try:
             value = orjson.loads(line)
         except orjson.JSONDecodeError as error:
             # The standard library's words say more, and tell apart what orjson lumps together.
-            _load_carefully(line)
+            _load_carefully(line, max_depth)
             raise ValueError(f"found invalid JSON ({error}), expected a JSON object") from error
+        # Each level opens with a bracket, so that the ordinary line need not be walked through.
+        if line.count(b"{") + line.count(b"[") > max_depth and not nested_within(value, max_depth):
+            raise ValueError(_too_deep(max_depth))
     if type(value) is not dict:
         raise ValueError(f"expected a JSON object, found {json_type(value)}")
     return value
@@ -118,6 +136,19 @@ def dump_canonical(obj: Mapping[str, Any]) -> bytes:
         return _dump_carefully(obj, sort_keys=True)
 
 
+def nested_within(value: Any, levels: int) -> bool:
+    """Whether lists and objects of a JSON value stand at most ``levels`` inside each other."""
+    stack = [(value, 1)]
+    while stack:
+        item, depth = stack.pop()
+        if isinstance(item, dict | list):
+            if depth > levels:
+                return False
+            parts = item.values() if isinstance(item, dict) else item
+            stack.extend((part, depth + 1) for part in parts)
+    return True
+
+
 def json_type(value: Any) -> str:
     """What a JSON value is, in words with their article, for messages: ``a list``, ``text``, ``null``."""
     if value is None:
@@ -130,7 +161,7 @@ def json_type(value: Any) -> str:
     return f"a {type(value).__name__}"
 
 
-def _load_carefully(line: bytes) -> Any:
+def _load_carefully(line: bytes, max_depth: int) -> Any:
     """Parses without orjson.
 
     Raises:
@@ -150,8 +181,10 @@ def _load_carefully(line: bytes) -> Any:
             f"found invalid JSON at character {error.pos + 1} ({error.msg}), expected a JSON object"
         ) from error
     except RecursionError as error:
-        raise ValueError(_too_deep()) from error
-    _check_texts_and_depth(value)
+        raise ValueError(_too_deep(max_depth)) from error
+    _check_texts(value)
+    if not nested_within(value, max_depth):
+        raise ValueError(_too_deep(max_depth))
     return value
 
 
@@ -171,24 +204,23 @@ def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"found {name}, expected a JSON value; JSON has no {name}")
 
 
-def _check_texts_and_depth(value: Any) -> None:
-    """Refuses halves of surrogate pairs and what is nested beyond orjson's limit for reading."""
-    stack = [(value, 1)]
+def _check_texts(value: Any) -> None:
+    """Refuses halves of surrogate pairs."""
+    stack = [value]
     while stack:
-        item, depth = stack.pop()
+        item = stack.pop()
         if isinstance(item, str):
             if not item.isascii() and any("\ud800" <= char <= "\udfff" for char in item):
                 raise ValueError("found half of a surrogate pair (\\ud800 to \\udfff), expected a whole character")
-        elif isinstance(item, dict | list):
-            if depth > _MAX_DEPTH:
-                raise ValueError(_too_deep())
-            stack.extend((part, depth + 1) for part in item)
-            if isinstance(item, dict):
-                stack.extend((part, depth + 1) for part in item.values())
+        elif isinstance(item, list):
+            stack.extend(item)
+        elif isinstance(item, dict):
+            stack.extend(item)
+            stack.extend(item.values())
 
 
-def _too_deep() -> str:
-    return f"found JSON nested too deeply, expected at most {_MAX_DEPTH} levels"
+def _too_deep(levels: int) -> str:
+    return f"found JSON nested too deeply, expected at most {levels} levels"
 
 
 class _Token(str):

@@ -19,7 +19,7 @@ from batchchat.errors import PromptFileError
 from batchchat.ids import IdTable
 from batchchat.input_lines import Ask, read_ask, take_id, unwrap_failure
 from batchchat.input_settings import InputSettings, OnDuplicate
-from batchchat.jsonl import dump_canonical, iter_lines, parse_object
+from batchchat.jsonl import MAX_INPUT_DEPTH, dump_canonical, iter_lines, parse_object
 from batchchat.records import InputFault, Prompt, PromptId
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ __all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
 T = TypeVar("T")
 # An id's place is kept in one number: which path, and which line of it.
 _LINE_BITS = 40
+# An errors file's line holds its input so many levels deep, in its batch form.
+_ERROR_LINE_LEVELS = 2
 
 
 class PromptReader:
@@ -196,7 +198,8 @@ def _iter_records(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
             return
         for line_number, line in iter_lines(stream):
             try:
-                record: dict[str, Any] | str = parse_object(line)
+                wrapped = _ERROR_LINE_LEVELS if b'"error"' in line else 0
+                record: dict[str, Any] | str = parse_object(line, max_depth=MAX_INPUT_DEPTH + wrapped)
             except ValueError as error:
                 record = str(error)
             yield line_number, record

@@ -102,7 +102,7 @@ def judge(line: RawLine) -> Judged:
 
 def _judge_text(text: bytes, core: bytes) -> Judged:
     try:
-        obj = parse_object(text)
+        obj = parse_object(text, max_line_bytes=_MAX_LINE_BYTES)
     except ValueError:
         if not text.strip():
             return Judged("blank", core)
