@@ -34,7 +34,13 @@ def moved_base(base: str, url: str, status: int, location: str | None) -> str:
             the user is told the right address.
     """
     path = url[len(base) :]
-    target = urlsplit(urljoin(url, location or ""))
+    try:
+        target = urlsplit(urljoin(url, location or ""))
+        _ = target.port
+    except ValueError as error:
+        raise ProtocolError(
+            f"the service redirects POST requests (HTTP {status}) to what is no address", status=status, stops_run=True
+        ) from error
     whole = target.geturl()
     moved = whole[: -len(path)] if whole.endswith(path) else ""
     old = urlsplit(base)

@@ -11,11 +11,12 @@ import msgspec
 from batchchat.errors import AuthError, ConfigError, ProtocolError, ProviderError
 from batchchat.providers.address import checked_base_url, moved_base
 from batchchat.providers.ai_engine_body import AnswerReader
-from batchchat.providers.ai_engine_errors import NONCE_CODES, refusal_error
+from batchchat.providers.ai_engine_errors import is_nonce_code, refusal_error
 from batchchat.providers.ai_engine_wire import chat_body, public_body, site_params
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, collect
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, checked_headers, collect
 from batchchat.providers.http import Exchange, HttpClient
-from batchchat.providers.nonce import Nonce, NonceCache
+from batchchat.providers.masking import Masker
+from batchchat.providers.nonce import Nonce, NonceCache, is_nonce
 from batchchat.providers.nonce_store import NonceStore
 from batchchat.providers.proxy import choose_proxy
 from batchchat.providers.text import load_lenient, looks_like_html
@@ -75,10 +76,12 @@ class AIEngine:
         proxy = choose_proxy(self._base, context.proxy, context.environ)
         self._context = context = msgspec.structs.replace(context, proxy=proxy)
         self._http = HttpClient(context, cookies=True)
+        self._masker = Masker([self._token], headers=config.headers, urls=[self._base, proxy])
         store = NonceStore(context.nonce_folder, self._base) if context.nonce_folder else None
         self.nonces = NonceCache(self._start_session, store=store)
         own = ("content-type", "x-wp-nonce", "authorization" if self._token else "")
-        self._headers = {name: value for name, value in config.headers.items() if name.lower() not in own}
+        headers = checked_headers(config.headers)
+        self._headers = {name: value for name, value in headers.items() if name.lower() not in own}
         self._headers["Content-Type"] = "application/json"
         self._bot = {"botId": config.bot_id} | ({"customId": config.custom_id} if config.custom_id else {})
 
@@ -125,7 +128,7 @@ class AIEngine:
                 if reader.finished:
                     return
             except ProviderError as error:
-                error.partial = error.partial or reader.partial or None
+                self._masker.hide(error)
                 raise
         raise AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
 
@@ -147,6 +150,10 @@ class AIEngine:
                     self._offer(nonce, reader.new_token)
                 else:
                     refused = await self._refused(reply, url, nonce)
+        except ProviderError as error:
+            error.partial = error.partial or reader.partial or None
+            self._masker.hide(error, nonce.value if nonce is not None else None)
+            raise
         finally:
             if nonce is not None:
                 self.nonces.release(nonce)
@@ -193,7 +200,7 @@ class AIEngine:
         except json.JSONDecodeError:
             parsed = None
         code = parsed.get("code") if isinstance(parsed, dict) else None
-        if nonce is not None and reply.status in (401, 403) and code in NONCE_CODES:
+        if nonce is not None and reply.status in (401, 403) and is_nonce_code(code):
             return True
         if nonce is not None and "X-WP-Nonce" in reply.headers:
             self._taken(nonce, reply)
@@ -252,6 +259,6 @@ def nonce_in(body: bytes) -> str:
     if isinstance(answer, dict):
         for key in ("new_token", "restNonce"):
             value = answer.get(key)
-            if isinstance(value, str) and value.isascii() and value.isalnum():
-                return value
+            if is_nonce(value):
+                return str(value)
     raise ProtocolError(f"expected a nonce (restNonce) from start_session, found {found}", status=200)

@@ -23,9 +23,9 @@ from batchchat.providers.status import status_error
 from batchchat.providers.text import looks_like_html, plain_text
 from batchchat.retry import requested_wait_s
 
-__all__ = ["NONCE_CODES", "page_error", "prose_error", "refusal_error"]
+__all__ = ["is_nonce_code", "page_error", "prose_error", "refusal_error"]
 
-NONCE_CODES = frozenset({"rest_cookie_invalid_nonce", "rest_forbidden"})
+_NONCE_CODES = frozenset({"rest_cookie_invalid_nonce", "rest_forbidden"})
 _FEW = 2
 _STOP = True
 
@@ -45,6 +45,11 @@ _WORDS: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
 )
 _WAIT = re.compile(r"try again in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?", re.IGNORECASE)
 _CHALLENGE = (b"captcha", b"challenge", b"just a moment", b"cf-ray", b"access denied", b"verify you are human")
+
+
+def is_nonce_code(code: Any) -> bool:
+    """Whether the ``code`` of a refusal says that the nonce is not valid (any more)."""
+    return isinstance(code, str) and code in _NONCE_CODES
 
 
 def prose_error(message: str, *, status: int | None = None) -> ProviderError:
@@ -76,7 +81,7 @@ def refusal_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, s
         )
     if code == "internal_server_error":
         return ServerError(plain_text(message), status=status, retry_limit=_FEW)
-    if code in NONCE_CODES:
+    if is_nonce_code(code):
         return AuthError(plain_text(message), status=status)
     if "success" in parsed and status >= 500:
         error = prose_error(message, status=status)

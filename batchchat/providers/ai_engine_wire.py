@@ -11,9 +11,10 @@ from typing import Any
 import orjson
 
 from batchchat.errors import IncompleteError, InvalidRequestError
+from batchchat.jsonl import dump_line
 from batchchat.providers.ai_engine_errors import prose_error
 from batchchat.providers.base import ChatRequest, text_of
-from batchchat.providers.text import usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, usage_of, without_surrogates
 from batchchat.records import Completion
 
 __all__ = ["answer_of", "chat_body", "fresh_chat_id", "public_body", "site_params"]
@@ -78,7 +79,7 @@ def chat_body(request: ChatRequest, bot: Mapping[str, Any], *, stream: bool) -> 
     if system:
         body["instructions"] = system
     body["stream"] = stream
-    return orjson.dumps(body | site_params(request.params))
+    return _dumped(body | site_params(request.params))
 
 
 def public_body(request: ChatRequest, bot_id: str) -> bytes:
@@ -91,7 +92,14 @@ def public_body(request: ChatRequest, bot_id: str) -> bytes:
     if system or request.given > 1:
         what = "a system prompt" if system else "a history"
         raise InvalidRequestError(f"the public API takes no {what[2:]}; use 'api: chat' for prompts with {what}")
-    return orjson.dumps({"botId": bot_id, "message": message, "chatId": request.chat_id or fresh_chat_id()})
+    return _dumped({"botId": bot_id, "message": message, "chatId": request.chat_id or fresh_chat_id()})
+
+
+def _dumped(body: dict[str, Any]) -> bytes:
+    try:
+        return orjson.dumps(body)
+    except TypeError:  # an integer beyond 64 bits, deep nesting, half a surrogate pair
+        return dump_line(body)
 
 
 def _split(request: ChatRequest) -> tuple[str, list[dict[str, str]], str]:
@@ -132,14 +140,18 @@ def answer_of(answer: Mapping[str, Any]) -> Completion:
         raise prose_error(str(answer.get("message") or ""))
     reply = answer.get("reply", answer.get("data"))
     text = without_surrogates(reply if isinstance(reply, str) else "" if reply is None else str(reply))
-    actions = answer.get("actions") or (answer.get("extra") or {}).get("actions")
+    extra = answer.get("extra")
+    actions = answer.get("actions") or (extra.get("actions") if isinstance(extra, dict) else None)
     images = answer.get("images")
     if not text.strip() and isinstance(images, list) and images:
         text = "\n".join(str(image) for image in images)
     if not text.strip():
         if isinstance(actions, list) and actions:
             return Completion(
-                text=None, finish_reason="tool_calls", tool_calls=actions, usage=usage_of(answer.get("usage"))
+                text=None,
+                finish_reason="tool_calls",
+                tool_calls=checked_calls(actions),
+                usage=usage_of(answer.get("usage")),
             )
         raise IncompleteError("the answer is empty")
     return Completion(text=text, finish_reason="stop", usage=usage_of(answer.get("usage")))

@@ -1,6 +1,7 @@
 """The seam between a worker and a service: what a provider is given and what it gives back."""
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from hashlib import blake2b
 from types import TracebackType
@@ -21,10 +22,15 @@ __all__ = [
     "StreamEvent",
     "TextDelta",
     "api_key",
+    "checked_headers",
     "collect",
     "digest_of",
     "text_of",
 ]
+
+_HEADER_NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110, section 5.6.2
+_NOT_IN_HEADERS = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_FRAMING = frozenset(("content-length", "transfer-encoding", "content-encoding"))
 
 
 class TextDelta(msgspec.Struct, frozen=True, gc=False):
@@ -164,6 +170,22 @@ def api_key(environ: Mapping[str, str], name: str | None, *, required: bool) -> 
     if not key.isascii() or not key.isprintable():
         raise ConfigError(f"environment variable {name} holds characters that no HTTP header may carry")
     return key
+
+
+def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
+    """Extra request headers as the user gave them.
+
+    Raises:
+        ConfigError: One cannot be sent, or says how a request is framed, which is not the user's to say.
+    """
+    for name, value in headers.items():
+        if not _HEADER_NAME.fullmatch(name):
+            raise ConfigError(f"headers: {name!r} is no name of a header")
+        if name.lower() in _FRAMING:
+            raise ConfigError(f"headers: {name} says how a request is sent, which is up to batchchat; leave it out")
+        if _NOT_IN_HEADERS.search(value):
+            raise ConfigError(f"headers: the value of {name} holds characters that no HTTP header may carry")
+    return dict(headers)
 
 
 def text_of(content: Any) -> str:

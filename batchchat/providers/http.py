@@ -1,6 +1,7 @@
 """The border to aiohttp: one session for a run, one exchange for an attempt, every fault as one of our errors."""
 
 import asyncio
+import io
 import ssl
 import time
 from collections.abc import Mapping
@@ -30,6 +31,7 @@ _LINGER_S = 0.5
 # Usage and the like may follow the end of an answer; not worth a long wait.
 _TRAILER_S = 5.0
 _HIDDEN = 4096
+_LARGE_BODY_BYTES = 1 << 20
 
 
 def masked_url(url: str) -> str:
@@ -125,9 +127,14 @@ class Exchange:
         if self._task is not None:
             context.in_flight.add(self._task)
             context.sent_at.setdefault(self._task, self._sent_at)
+        body = self._body
         try:
             self._response = await self._client.session.post(
-                self._url, data=self._body, headers=self._headers, allow_redirects=False
+                self._url,
+                # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
+                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
+                headers=self._headers,
+                allow_redirects=False,
             )
         except BaseException as error:
             await self._leave(error)

@@ -12,10 +12,16 @@ from typing import Any
 from batchchat.errors import AuthError, ProviderError
 from batchchat.providers.nonce_store import NonceStore, StoredNonce
 
-__all__ = ["Nonce", "NonceCache"]
+__all__ = ["Nonce", "NonceCache", "is_nonce"]
 
 MAX_AGE_S = 12 * 3600.0
 _BARREN_FETCHES = 2
+_MOST_CHARS = 256  # WordPress has 10
+
+
+def is_nonce(value: object) -> bool:
+    """Whether a value that a service hands out, or that was stored, may go into a header as a nonce."""
+    return isinstance(value, str) and value.isascii() and value.isalnum() and len(value) <= _MOST_CHARS
 
 
 class Nonce:
@@ -119,9 +125,11 @@ class NonceCache:
     def adopt(self, sent: Nonce, offered: str | None) -> None:
         """Takes the nonce that an answer offers, if that answer was to a request with the current one.
 
-        A late answer to an older nonce, or one that offers a nonce already given up, changes nothing.
+        A late answer to an older nonce, or one that offers a nonce already given up or none at all, changes nothing.
         """
         if not offered or sent is not self._current or offered == sent.value or offered in self._retired:
+            return
+        if not is_nonce(offered):
             return
         self._retired.add(sent.value)
         self._set(Nonce(offered, fetched=False, born=asyncio.get_running_loop().time()), save=True)
@@ -140,7 +148,7 @@ class NonceCache:
         if self._read_store and self._store is not None:
             self._read_store = False
             stored = await asyncio.to_thread(self._store.read, self._max_age_s)
-            if stored is not None and stored.value not in self._retired:
+            if stored is not None and is_nonce(stored.value) and stored.value not in self._retired:
                 return self._set(Nonce(stored.value, fetched=False, born=loop.time() - stored.age_s), save=False)
         self.fetches += 1
         value = await self._fetch()

@@ -13,8 +13,9 @@ import orjson
 from batchchat.errors import InvalidRequestError, ProtocolError, ProviderError
 from batchchat.jsonl import dump_line
 from batchchat.providers.address import checked_base_url, moved_base
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, collect
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, checked_headers, collect
 from batchchat.providers.http import Exchange, HttpClient
+from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
 from batchchat.providers.openai_errors import object_error
 from batchchat.providers.proxy import choose_proxy
@@ -61,10 +62,11 @@ class OpenAIChat:
         self._headers = {"Content-Type": "application/json"}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
-        self._headers |= config.headers
+        self._headers |= checked_headers(config.headers)
         proxy = choose_proxy(self._base, context.proxy, context.environ)
         self._context = msgspec.structs.replace(context, proxy=proxy)
         self._http = HttpClient(self._context)
+        self._masker = Masker([key], headers=config.headers, urls=[self._base, proxy])
         self._stream_options = True
 
     async def __aenter__(self) -> Self:
@@ -104,6 +106,7 @@ class OpenAIChat:
                         yield event
             except ProviderError as error:
                 error.partial = error.partial or reader.partial or None
+                self._masker.hide(error)
                 raise
             if reader.finished:
                 return

@@ -5,10 +5,11 @@ from collections.abc import AsyncGenerator
 from typing import Any
 
 from batchchat.errors import IncompleteError, ProtocolError, ServerError
+from batchchat.jsonl import json_type
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta, text_of
 from batchchat.providers.http import Exchange
 from batchchat.providers.openai_errors import object_error, page_error, refused_error
-from batchchat.providers.text import load_lenient, plain_text, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, load_lenient, plain_text, usage_of, without_surrogates
 from batchchat.records import Completion, Usage
 from batchchat.sse import ServerSentEvent, SSEDecoder
 
@@ -102,7 +103,8 @@ class CompletionReader:
         if isinstance(usage := chunk.get("usage"), dict):
             self._usage = usage_of(usage)
         told = ""
-        for choice in chunk.get("choices") or ():
+        choices = chunk.get("choices")
+        for choice in choices if isinstance(choices, list) else ():
             if isinstance(choice, dict) and not choice.get("index"):
                 told += self._take_choice(choice, reply)
         return told if self._deltas else ""
@@ -110,13 +112,18 @@ class CompletionReader:
     def _take_choice(self, choice: dict[str, Any], reply: Exchange) -> str:
         self._has_choice = True
         message = choice.get("delta") or choice.get("message") or {}
+        if not isinstance(message, dict):
+            raise ProtocolError(
+                f"expected an object as the message of a choice, found {json_type(message)}", status=200
+            )
         text = ""
         if content := message.get("content"):
             text = content if isinstance(content, str) else text_of(content)
             self._text.append(text)
         if isinstance(refusal := message.get("refusal"), str):
             self._refusal.append(refusal)
-        for position, call in enumerate(message.get("tool_calls") or ()):
+        calls = message.get("tool_calls")
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
             _merge_call(self._tools, call, position)
         if reason := choice.get("finish_reason"):
             self._finish = str(reason)
@@ -140,7 +147,7 @@ class CompletionReader:
             raise refused_error(refusal or "a content filter stopped the answer")
         if self._finish == "error":
             raise ServerError("the service broke the answer off (finish_reason error)")
-        tools = [self._tools[index] for index in sorted(self._tools)] or None
+        tools = checked_calls([self._tools[index] for index in sorted(self._tools)]) or None
         if not text.strip() and tools is None:
             raise IncompleteError("the answer is empty")
         return Completion(
@@ -163,7 +170,9 @@ def _merge_call(calls: dict[int, dict[str, Any]], piece: Any, position: int) -> 
         if key == "index" or value is None:
             continue
         if key == "function" and isinstance(value, dict):
-            function = call.setdefault("function", {})
+            function = call.get("function")
+            if not isinstance(function, dict):
+                function = call["function"] = {}
             for name, text in value.items():
                 joined = name == "arguments" and isinstance(text, str) and isinstance(function.get(name), str)
                 function[name] = function[name] + text if joined else text

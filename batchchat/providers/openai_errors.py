@@ -89,7 +89,7 @@ def _status_in(error: Any) -> int | None:
         return None
     for key in ("code", "status", "status_code"):
         value = error.get(key)
-        if isinstance(value, str) and value.isdigit():
+        if isinstance(value, str) and len(value) == 3 and value.isdecimal():
             value = int(value)
         if isinstance(value, int) and 400 <= value <= 599:
             return value

@@ -6,11 +6,14 @@ from typing import Any
 
 import orjson
 
+from batchchat.errors import ProtocolError
+from batchchat.jsonl import MAX_INPUT_DEPTH, nested_within
 from batchchat.records import Usage
 
-__all__ = ["load_lenient", "looks_like_html", "plain_text", "usage_of", "without_surrogates"]
+__all__ = ["checked_calls", "load_lenient", "looks_like_html", "plain_text", "usage_of", "without_surrogates"]
 
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
+_MOST_DIGITS = 4000
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -38,9 +41,14 @@ def load_lenient(data: bytes | str) -> Any:
     except orjson.JSONDecodeError:
         text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
         try:
-            return json.loads(text)
+            return json.loads(text, parse_int=_int_or_float)
         except RecursionError as error:
             raise json.JSONDecodeError("nested too deeply", "", 0) from error
+
+
+def _int_or_float(digits: str) -> int | float:
+    """A number without fraction; one of more digits than Python reads as an integer is no reason to lose an answer."""
+    return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
 def without_surrogates(text: str) -> str:
@@ -50,6 +58,17 @@ def without_surrogates(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def checked_calls(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Tool calls that a result line can hold.
+
+    Raises:
+        ProtocolError: They are nested so deeply that no reader would take the line.
+    """
+    if not nested_within(calls, MAX_INPUT_DEPTH):
+        raise ProtocolError(f"the tool calls are nested deeper than {MAX_INPUT_DEPTH} levels", status=200)
+    return calls
 
 
 def usage_of(usage: Any) -> Usage | None:
