@@ -124,7 +124,7 @@ class LineProgress:
         """Tells the plan."""
         self._counts.start(plan)
         if self._verbosity >= 0:
-            total = "prompts from a stream" if plan.total is None else f"{plan.total} prompts"
+            total = "prompts from a stream" if plan.total is None else _count(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
             self._write(f"batchchat: {total}{done}; {plan.concurrency} in flight; results in {plan.output}")
 
@@ -311,8 +311,11 @@ def attempt_line(prompt_id: PromptId, number: int, error: ProviderError, retried
 
 def outcome_line(outcome: Outcome) -> str:
     """One line about a prompt's end."""
-    attempts = "1 attempt" if outcome.attempts == 1 else f"{outcome.attempts} attempts"
-    return f"batchchat: {outcome.id}: {outcome.status} after {attempts}"
+    return f"batchchat: {outcome.id}: {outcome.status} after {_count(outcome.attempts, 'attempt')}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def choose_progress(

@@ -42,11 +42,13 @@ def _headline(report: RunReport) -> str:
         parts.append(f"{report.pending} pending")
     finished = report.answered + report.failed
     speed = f", {finished / report.duration_s:.3g}/s" if finished and report.duration_s else ""
-    retried = sum(count for outcome, count in report.attempts.items() if outcome != "answered") - report.failed
+    # A faulty input line fails without an attempt.
+    sent_and_failed = report.failed - sum(group.count for group in report.failures if group.type == "input")
+    retried = sum(count for outcome, count in report.attempts.items() if outcome != "answered") - sent_and_failed
     parts.append(f"in {render_duration(report.duration_s)}{speed}")
     line = ", ".join(parts)
     if retried > 0:
-        line += f"; {retried} attempts were made again"
+        line += f"; {retried} attempt{'' if retried == 1 else 's'} made again"
     if report.usage.input_tokens or report.usage.output_tokens:
         line += f"; {report.usage.input_tokens or 0} tokens in, {report.usage.output_tokens or 0} out"
     return line

@@ -1,0 +1,106 @@
+"""The lines at the end of a run."""
+
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+
+from batchchat.config import JobConfig, OutputConfig
+from batchchat.observer import FailureGroup, RunReport
+from batchchat.records import Usage
+from batchchat.summary_text import render_summary
+
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+GOOD = RunReport(exit_code=0, reason="completed", message=None, total=10, answered_before=0, answered=10, failed=0, pending=0,
+                 started_at=NOW, finished_at=NOW, duration_s=4.0, usage=Usage(), attempts={"answered": 10}, requests=11,
+                 failures=(), first_answers=(("q-1", "One."), (2, "Two."), ("q-3", "Three.")))  # fmt: skip
+JOB = JobConfig(output=OutputConfig(path="out.jsonl"))
+SERVER = FailureGroup(type="server", count=3, message="HTTP 500", example_id="q-7")
+
+
+def lines(report: RunReport, *, job: JobConfig = JOB, quiet: bool = False, answers: int = 0) -> list[str]:
+    return list(render_summary(report, job, quiet=quiet, answers=answers))
+
+
+def changed(**values) -> RunReport:
+    return msgspec.structs.replace(GOOD, **values)
+
+
+def test_good_run_is_two_lines() -> None:
+    assert lines(GOOD) == ["batchchat: 10 of 10 answered, 0 failed, in 4s, 2.5/s", "batchchat: results in out.jsonl"]
+
+
+def test_quiet_says_nothing_of_a_good_run() -> None:
+    assert lines(GOOD, quiet=True, answers=3) == []
+
+
+def test_answers_of_earlier_runs_are_told_apart() -> None:
+    assert lines(changed(answered=4, answered_before=6))[0].startswith(
+        "batchchat: 10 of 10 answered (6 before this run), 0 failed"
+    )
+
+
+def test_pending_prompts_are_counted() -> None:
+    assert ", 0 failed, 7 pending, in 4s" in lines(changed(answered=3, pending=7))[0]
+
+
+def test_total_that_is_not_known_is_left_out() -> None:
+    assert lines(changed(total=None, pending=None))[0].startswith("batchchat: 10 answered, 0 failed, in 4s")
+
+
+def test_failures_are_grouped_with_an_example_even_when_quiet() -> None:
+    report = changed(answered=7, failed=3, failures=(SERVER,))
+    sentence = "batchchat:   3 × server: HTTP 500 (first: q-7)"
+    assert lines(report)[1] == sentence
+    assert lines(report, quiet=True) == [sentence]
+
+
+def test_what_stopped_the_run_is_told_when_quiet_too() -> None:
+    """Otherwise it was told when it happened."""
+    report = changed(exit_code=4, reason="service", message="no access")
+    assert lines(report, quiet=True) == ["batchchat: no access"]
+    assert "no access" not in "\n".join(lines(report))
+
+
+@pytest.mark.parametrize(
+    ("attempts", "failed", "faulty", "words"),
+    [
+        ({"answered": 10}, 0, 0, None),
+        ({"answered": 10, "server": 1}, 0, 0, "; 1 attempt made again"),
+        ({"answered": 7, "server": 18}, 3, 0, "; 15 attempts made again"),
+        ({"answered": 7, "server": 3}, 3, 0, None),
+        ({"answered": 7, "server": 2}, 2, 2, "; 2 attempts made again"),
+    ],
+)
+def test_attempts_made_again_leave_out_the_last_of_each_failure(attempts, failed, faulty, words) -> None:
+    groups = (FailureGroup(type="input", count=faulty, message="x", example_id="line-1"),) if faulty else ()
+    line = lines(changed(attempts=attempts, failed=failed, failures=groups))[0]
+    assert (words in line) if words else ("made again" not in line)
+
+
+def test_usage_is_told_where_the_service_counts() -> None:
+    assert lines(changed(usage=Usage(input_tokens=5, output_tokens=70)))[0].endswith("; 5 tokens in, 70 out")
+    assert lines(changed(usage=Usage(output_tokens=70)))[0].endswith("; 0 tokens in, 70 out")
+
+
+def test_first_answers_are_shown_as_many_as_asked_for() -> None:
+    assert lines(GOOD, answers=2)[1:3] == ["  q-1: One.", "  2: Two."]
+    assert len(lines(GOOD, answers=3)) == 5
+
+
+def test_long_and_odd_texts_fit_on_one_line() -> None:
+    report = changed(first_answers=(("id " * 40, "a\n\tb\x1b[2J\u2028" + "c" * 500),))
+    (_, shown, _) = lines(report, answers=1)
+    assert shown.isprintable()
+    assert len(shown) <= 130
+    assert shown.endswith("ccc…")
+
+
+def test_standard_output_is_no_place_to_look() -> None:
+    assert len(lines(GOOD, job=JobConfig(output=OutputConfig(path="-")))) == 1
+
+
+def test_run_that_did_nothing_has_no_speed() -> None:
+    assert lines(changed(answered=0, answered_before=10, duration_s=0.0, attempts={}))[0] == (
+        "batchchat: 10 of 10 answered (10 before this run), 0 failed, in 0ms"
+    )
