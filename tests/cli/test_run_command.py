@@ -1,7 +1,9 @@
 """``batchchat run``: every option in every place it may stand, and real runs to every exit code."""
 
+import contextlib
 import json
 import os
+import pty
 import signal
 import subprocess
 from pathlib import Path
@@ -634,3 +636,53 @@ def test_resumed_run_is_the_command_that_was_printed(tmp_path) -> None:
         script = f'batchchat() {{ "$@"; }}; set -- {resume} --concurrency 40; exec {" ".join(BATCHCHAT)} "$@"'
         assert subprocess.run(["sh", "-c", script], capture_output=True, timeout=50, check=False).returncode == 0
     assert_all_answered(results, range(40))
+
+
+def test_budget_in_a_job_file_is_not_passed_over(tmp_path, files) -> None:
+    (tmp_path / "job.yaml").write_text("stop: {budget_usd: 5}\n")
+    code, out, err = run("http://127.0.0.1:9", *files, "--job", str(tmp_path / "job.yaml"))
+    assert (code, out) == (2, "")
+    assert "budget" in err
+    assert err.count("\n") == 1
+    assert not files[1].exists()
+
+
+def on_terminal(arguments: list[str]) -> tuple[int, bytes, str]:
+    """Runs a command with standard error on a pseudo-terminal: its exit code, its output, what the terminal got."""
+    master, slave = pty.openpty()
+    environ = {key: value for key, value in os.environ.items() if key not in ("NO_COLOR", "FORCE_COLOR", "COLUMNS")}
+    with open(master, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=slave,
+                                   env={**environ, "TERM": "xterm"})  # fmt: skip
+        os.close(slave)
+        shown = b""
+        with contextlib.suppress(OSError):  # Linux tells the end of a terminal in this way
+            while part := terminal.read(65536):
+                shown += part
+        out = process.stdout.read()
+        process.stdout.close()
+        return process.wait(50), out, shown.decode()
+
+
+def test_terminal_gets_a_bar_and_standard_output_only_data(tmp_path, files) -> None:
+    with serving(tmp_path, latency_ms=50) as server:
+        code, out, shown = on_terminal(run_arguments(server, files[0], "-", "--concurrency", "2"))
+    assert code == 0
+    assert len([json.loads(line) for line in out.splitlines()]) == 10
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h") == 1, "the cursor is given back"
+    assert "10 of 10 answered" in shown
+    assert shown.count(": Echo: question") == 3, "a terminal is shown the first answers"
+
+
+def test_terminal_gets_its_cursor_back_where_the_run_ends_in_an_error(tmp_path) -> None:
+    """A stream's faulty line stops the run when it is met."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    with serving(tmp_path) as server:
+        with open(os.open(pipe, os.O_RDWR), "w") as stream:
+            stream.write('{"prompt": "a"}\n[]\n')
+            stream.flush()
+            code, _, shown = on_terminal(run_arguments(server, pipe, tmp_path / "r.jsonl"))
+    assert code == 3
+    assert shown.count("\x1b[?25l") == shown.count("\x1b[?25h")
+    assert "pipe:2: " in shown
