@@ -2,6 +2,7 @@
 
 import contextlib
 import importlib
+import io
 import logging
 import os
 import sys
@@ -60,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits the process with the exit code of its end."""
     # Retries are told by our own observers; without a handler, logging would print them to standard error as well.
     logging.getLogger("stamina").addHandler(logging.NullHandler())
-    _fill_closed_descriptors()
+    _mend_streams()
     code = 0
     try:
         code = _group.main(args=arguments, prog_name="batchchat", standalone_mode=False) or 0
@@ -77,10 +78,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
         code = error.exit_code
     except (BrokenPipeError, SystemExit):  # click makes the one into the other
         code = EXIT_RESULTS
-    _leave(code)
+    _leave(code, own_process=arguments is None)
 
 
-def _fill_closed_descriptors() -> None:
+def _mend_streams() -> None:
     """Gives a standard stream that the caller closed a place, so that no file of ours gets its number.
 
     Reads and messages find nothing there; results for a closed standard output cannot be written, which is told.
@@ -92,6 +93,8 @@ def _fill_closed_descriptors() -> None:
             os.open(os.devnull, os.O_WRONLY if descriptor == 2 else os.O_RDONLY)
     if sys.stderr is None:
         sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+    if isinstance(sys.stdout, io.TextIOWrapper):  # as standard error is: no text stops us that it cannot show
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _tell(message: str) -> None:
@@ -100,7 +103,7 @@ def _tell(message: str) -> None:
     safe_writer(sys.stderr)(message)
 
 
-def _leave(code: int) -> NoReturn:
+def _leave(code: int, *, own_process: bool) -> NoReturn:
     """Exits; a reader that has gone away must not turn the last flush into a traceback."""
     for stream in (sys.stdout, sys.stderr):
         try:
@@ -109,6 +112,6 @@ def _leave(code: int) -> NoReturn:
             with contextlib.suppress(OSError, ValueError, AttributeError):
                 os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
     # A read from a terminal or a pipe cannot be ended; Python's own way out would abort where it finds that reader.
-    if any(thread.name == _READER for thread in threading.enumerate()):
+    if own_process and any(thread.name == _READER for thread in threading.enumerate()):
         os._exit(code)
     sys.exit(code)

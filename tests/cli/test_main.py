@@ -1,5 +1,6 @@
 """The command line as a whole: help, versions, errors as sentences, and standard streams that are gone."""
 
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -42,10 +43,17 @@ def test_help_lists_every_command(capsys, option: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_has_help(capsys, name: str) -> None:
-    for option in ("-h", "--help"):
-        code, out, err = call(capsys, name, option)
-        assert (code, err) == (0, "")
-        assert out.startswith(f"Usage: batchchat {name} ")
+    code, out, err = call(capsys, name, "--help")
+    assert (code, err) == (0, "")
+    assert out.startswith(f"Usage: batchchat {name} ")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_a_short_name_everywhere(name: str) -> None:
+    """In processes of their own, as click keeps a command's help option from its first use."""
+    process = subprocess.run([*BATCHCHAT, name, "-h"], capture_output=True, text=True, timeout=50, check=False)
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.startswith(f"Usage: batchchat {name} ")
 
 
 def test_no_command_shows_the_help(capsys) -> None:
@@ -103,3 +111,11 @@ def test_reader_that_went_away_makes_no_traceback() -> None:
     assert process.stderr.read() == ""
     assert process.wait(50) == 6
     process.stderr.close()
+
+
+def test_terminal_of_another_encoding_is_told_what_it_can_show(tmp_path) -> None:
+    (tmp_path / "in.jsonl").write_text('{"id": "你好", "prompt": "a"}\n' * 2)
+    process = subprocess.run([*BATCHCHAT, "check", "in.jsonl"], cwd=tmp_path, capture_output=True, text=True, timeout=50,
+                             env={**os.environ, "PYTHONIOENCODING": "iso-8859-1"}, check=False)  # fmt: skip
+    assert (process.returncode, process.stderr) == (3, "")
+    assert process.stdout.startswith("in.jsonl:2: duplicate id '\\u4f60\\u597d'")
