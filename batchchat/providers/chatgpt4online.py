@@ -11,7 +11,7 @@ import msgspec
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from batchchat.errors import ConfigError, ProviderError
+from batchchat.errors import ConfigError, IncompleteError, ProviderError
 from batchchat.providers.ai_engine import AIEngine, AIEngineConfig
 from batchchat.providers.base import ChatRequest, ProviderContext, TextDelta
 from batchchat.providers.generator import AsyncGeneratorProvider
@@ -104,6 +104,8 @@ class Chatgpt4Online(AIEngine, AsyncGeneratorProvider):
     def _raise_original(self, error: ProviderError) -> NoReturn:
         """Raises what callers of the original client expect: the HTTP library's or the parser's own error."""
         cause = error.__cause__
+        if isinstance(error, IncompleteError):  # a cut stream is no failed request, however it was noticed
+            raise error
         if isinstance(cause, aiohttp.ClientError | json.JSONDecodeError):
             raise cause from error
         if error.status is not None and error.status != 200:

@@ -265,3 +265,26 @@ async def test_proxy_is_asked_for_the_site(site: DevServer) -> None:
 
     assert "".join(await parts(client=Far, proxy=site.base_url)) == "Echo: Hello"
     assert [request.headers["host"] for request in site.requests] == ["site.invalid", "site.invalid"]
+
+
+@pytest.mark.parametrize("fault", ["cut_mid_event", "cut_mid_character", "cut_no_end", "cut_reset"])
+async def test_stream_that_is_cut_on_the_wire_is_a_provider_error(site: DevServer, fault: str) -> None:
+    site.scenario = Scenario(**{fault: 1})
+    with pytest.raises(IncompleteError):
+        await parts(client=Mine)
+
+
+async def test_connection_that_is_reset_before_an_answer_raises_what_callers_catch(site: DevServer) -> None:
+    site.scenario = Scenario(reset_before=1)
+    with pytest.raises((aiohttp.ClientError, ConnectionError)) as caught:
+        await parts(client=Mine)
+    assert isinstance(caught.value, aiohttp.ClientError)
+
+
+async def test_site_that_cannot_be_reached_raises_what_callers_catch() -> None:
+    class Gone(Mine):
+        url = "http://127.0.0.1:9"
+
+    for call in (Gone.get_nonce({}), parts(client=Gone)):
+        with pytest.raises(aiohttp.ClientError):
+            await call
