@@ -1,10 +1,11 @@
 """Where a run's requests go out: limits, the tasks on the wire, and the end of sending."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from typing import Any
 
-from batchchat.limits import Limiter
+from batchchat.limits import Limiter, Send
 from batchchat.records import Usage
 
 __all__ = ["Abandoned", "Admission", "estimated_tokens"]
@@ -22,17 +23,16 @@ class Admission:
 
     Attributes:
         in_flight: Tasks that have a request on the wire.
-        sent_at: ``time.monotonic()`` of a task's first request.
         closed: Whether nothing new may be sent.
     """
 
     def __init__(self, limiter: Limiter) -> None:
         self._limiter = limiter
         self.in_flight: set[asyncio.Task[Any]] = set()
-        self.sent_at: dict[asyncio.Task[Any], float] = {}
+        self._began_at: dict[asyncio.Task[Any], float] = {}
         self.closed = False
         self._estimates: dict[asyncio.Task[Any], int] = {}
-        self._receipts: dict[asyncio.Task[Any], list[float]] = {}
+        self._sends: dict[asyncio.Task[Any], Send] = {}
         self._output_tokens = 0.0  # running mean of what answers cost
 
     async def admit(self) -> None:
@@ -45,11 +45,32 @@ class Admission:
             raise Abandoned
         task = asyncio.current_task()
         tokens = self._estimates.get(task, 0) if task is not None else 0
-        receipt = await self._limiter.acquire(tokens)
-        if receipt is not None and task is not None:
-            self._receipts[task] = receipt
+        send = await self._limiter.acquire(tokens)
+        if send is not None and task is not None:
+            self._sends[task] = send
         if self.closed:
             raise Abandoned
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """The task's request, let out before, begins its way to the wire."""
+        self.in_flight.add(task)
+        self._began_at.setdefault(task, time.monotonic())
+        if (send := self._sends.get(task)) is not None:
+            self._limiter.begin(send)
+
+    def sent(self, task: asyncio.Task[Any]) -> None:
+        """The task's request goes to the wire."""
+        if (send := self._sends.get(task)) is not None:
+            self._limiter.sent(send)
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The task's request is over."""
+        self.in_flight.discard(task)
+        if (send := self._sends.get(task)) is not None:
+            self._limiter.left(send)
+        if task not in self._estimates:  # a fetch of a nonce: no prompt's end will clear it away
+            self._sends.pop(task, None)
+            self._began_at.pop(task, None)
 
     def expect(self, tokens: int) -> None:
         """Tells how many tokens the running task's next request is estimated to send."""
@@ -59,11 +80,12 @@ class Admission:
     def settle(self, usage: Usage | None) -> None:
         """Tells what the running task's request cost in the end."""
         task = asyncio.current_task()
-        receipt = self._receipts.pop(task, None) if task is not None else None
+        send = self._sends.pop(task, None) if task is not None else None
         if usage is None or usage.input_tokens is None or usage.output_tokens is None:
             return
         self._output_tokens += (usage.output_tokens - self._output_tokens) / 10
-        self._limiter.correct(receipt, usage.input_tokens + usage.output_tokens)
+        if send is not None:
+            self._limiter.correct(send, usage.input_tokens + usage.output_tokens)
 
     def forget(self) -> float | None:
         """Ends the running task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
@@ -71,8 +93,8 @@ class Admission:
         if task is None:
             return None
         self._estimates.pop(task, None)
-        self._receipts.pop(task, None)
-        return self.sent_at.pop(task, None)
+        self._sends.pop(task, None)
+        return self._began_at.pop(task, None)
 
 
 def estimated_tokens(messages: list[dict[str, Any]], system: str | None, params: Mapping[str, Any]) -> int:

@@ -56,9 +56,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
     if check is not None:
         check(config)
     context = ProviderContext(
-        admit=admission.admit,
-        in_flight=admission.in_flight,
-        sent_at=admission.sent_at,
+        gate=admission,
         notice=observer.notice,
         connect_s=job.timeout.connect_s,
         idle_s=job.timeout.idle_s,

@@ -12,7 +12,7 @@ from aiolimiter import AsyncLimiter
 
 from batchchat.durations import Rate
 
-__all__ = ["Limiter"]
+__all__ = ["Limiter", "Send"]
 
 # The share of a rate that is given up so that network jitter between here and the service cannot make a window
 # of the service's hold one request too many: 0.5 % for slow rates (5 ms of a second), 1 % for fast ones, where
@@ -26,6 +26,21 @@ _COARSE_S = 0.003
 _TOKEN_WINDOW_S = 60.0
 # After a pause, the requests that waited go out this far apart on average, but within a second.
 _SPREAD_S = 0.001
+
+
+class Send:
+    """One request that was let out, as the limits remember it.
+
+    Attributes:
+        at: Loop time at which it went out: when it was let out, and more exactly once ``Limiter.sent`` tells.
+        in_transit: Whether it is still on its way to the wire, as while its connection is made.
+        tokens: What it counts in the token budget.
+    """
+
+    __slots__ = ("at", "in_transit", "tokens")
+
+    def __init__(self, at: float, tokens: int) -> None:
+        self.at, self.tokens, self.in_transit = at, float(tokens), False
 
 
 class _Pace:
@@ -46,7 +61,7 @@ class _Pace:
         self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
         self._catch_up_s = fraction * self._gap_s
         self._due = 0.0
-        self._sent: deque[float] = deque(maxlen=rate.count)
+        self._sent: deque[Send] = deque(maxlen=rate.count)
 
     async def wait(self) -> None:
         """Waits for the next send time; callers come one at a time."""
@@ -56,13 +71,17 @@ class _Pace:
         await self._bucket.acquire()  # at once, as nobody else takes from it
         self._due = max(self._due, loop.time() - self._catch_up_s) + self._gap_s
 
-    def open_at(self) -> float:
-        """Loop time from which one more request fits the window."""
-        sent = self._sent
-        return sent[0] + self._window_s if len(sent) == sent.maxlen else 0.0
+    def open_at(self) -> float | None:
+        """Loop time from which one more request fits the window; None while that hangs on one in transit."""
+        if len(self._sent) < (self._sent.maxlen or 0):
+            return 0.0
+        for send in self._sent:
+            if not send.in_transit:
+                return send.at + self._window_s
+        return None
 
-    def note(self, now: float) -> None:
-        self._sent.append(now)
+    def note(self, send: Send) -> None:
+        self._sent.append(send)
 
 
 class _TokenBudget:
@@ -70,36 +89,34 @@ class _TokenBudget:
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._spent: deque[list[float]] = deque()  # [loop time, tokens]
+        self._spent: deque[Send] = deque()
         self._total = 0.0
 
     def open_at(self, tokens: int, now: float) -> float:
         """Loop time from which ``tokens`` more fit, if nothing else is spent until then."""
         spent = self._spent
-        while spent and spent[0][0] <= now - _TOKEN_WINDOW_S:
-            self._total -= spent.popleft()[1]
+        while spent and spent[0].at <= now - _TOKEN_WINDOW_S:
+            self._total -= spent.popleft().tokens
         excess = self._total + tokens - self._per_minute
         if excess <= 0:
             return 0.0
         at = 0.0
-        for sent_at, amount in spent:
-            at = sent_at + _TOKEN_WINDOW_S
-            excess -= amount
+        for send in spent:
+            at = send.at + _TOKEN_WINDOW_S
+            excess -= send.tokens
             if excess <= 0:
                 break
         return at
 
-    def note(self, tokens: int, now: float) -> list[float]:
-        entry = [now, float(tokens)]
-        self._spent.append(entry)
-        self._total += tokens
-        return entry
+    def note(self, send: Send) -> None:
+        self._spent.append(send)
+        self._total += send.tokens
 
-    def correct(self, entry: list[float], tokens: int, now: float) -> None:
+    def correct(self, send: Send, tokens: int, now: float) -> None:
         """Puts what the service counted in the place of the estimate, as long as it is inside the window."""
-        if entry[0] > now - _TOKEN_WINDOW_S:
-            self._total += tokens - entry[1]
-            entry[1] = float(tokens)
+        if self._spent and send.at > now - _TOKEN_WINDOW_S:
+            self._total += tokens - send.tokens
+            send.tokens = float(tokens)
 
 
 class Limiter:
@@ -115,6 +132,7 @@ class Limiter:
         self._paces = [_Pace(rate, burst) for rate in rates]
         self._budget = _TokenBudget(tokens_per_minute) if tokens_per_minute else None
         self._turn = asyncio.Lock()
+        self._moved = asyncio.Event()
         self._waiting = 0
         self._paused_until = 0.0
         self._spread_until = 0.0
@@ -122,11 +140,11 @@ class Limiter:
         self.admitted = 0
         self.waited_s = 0.0
 
-    async def acquire(self, tokens: int = 0) -> list[float] | None:
+    async def acquire(self, tokens: int = 0) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
 
         Returns:
-            A receipt for ``correct`` where tokens are budgeted, else None.
+            What stands for it in the limits, None where there are none: ``begin``, ``sent``, ``correct`` take it.
         """
         if not self._paces and self._budget is None and not self._spread_until:
             self.admitted += 1
@@ -137,19 +155,41 @@ class Limiter:
         try:
             async with self._turn:
                 await self._wait_open(loop, tokens)
-                now = loop.time()
+                send = Send(loop.time(), tokens)
                 for pace in self._paces:
-                    pace.note(now)
+                    pace.note(send)
+                if self._budget is not None:
+                    self._budget.note(send)
                 self.admitted += 1
-                self.waited_s += now - came
-                return self._budget.note(tokens, now) if self._budget else None
+                self.waited_s += send.at - came
+                return send
         finally:
             self._waiting -= 1
 
-    def correct(self, receipt: list[float] | None, tokens: int) -> None:
-        """Replaces a receipt's estimate by the tokens that the service counted."""
-        if receipt is not None and self._budget is not None:
-            self._budget.correct(receipt, tokens, asyncio.get_running_loop().time())
+    def begin(self, send: Send) -> None:
+        """The request is about to go to the wire; until ``sent`` or ``left``, every window counts it as of now.
+
+        A connection that has to be made first can delay a request by a good part of a window; counted from when it
+        was let out, the windows at the service would hold one too many.
+        """
+        send.in_transit = True
+
+    def sent(self, send: Send) -> None:
+        """The request goes to the wire now."""
+        if send.in_transit:
+            send.in_transit, send.at = False, asyncio.get_running_loop().time()
+            self._moved.set()
+
+    def left(self, send: Send) -> None:
+        """The request is over, whether it ever came to the wire or not."""
+        if send.in_transit:
+            send.in_transit = False
+            self._moved.set()
+
+    def correct(self, send: Send, tokens: int) -> None:
+        """Replaces the estimated tokens of a request by what the service counted."""
+        if self._budget is not None:
+            self._budget.correct(send, tokens, asyncio.get_running_loop().time())
 
     def pause(self, seconds: float) -> bool:
         """Holds every request back for ``seconds`` from now; a longer pause in force stays.
@@ -172,7 +212,12 @@ class Limiter:
             await pace.wait()
         while True:
             now = loop.time()
-            at = max([self._paused_until, *(pace.open_at() for pace in self._paces)])
+            self._moved.clear()
+            opens = [pace.open_at() for pace in self._paces]
+            if None in opens:
+                await self._moved.wait()  # bounded by the time that a connection may take
+                continue
+            at = max([self._paused_until, *(open_at for open_at in opens if open_at is not None)])
             if self._budget is not None:
                 at = max(at, self._budget.open_at(tokens, now))
             if at <= now:

@@ -65,9 +65,7 @@ async def stream(
         raise ConfigError(f"rate: {error}") from error
     feed = _Feed(Limiter(rates, burst=burst), concurrency)
     context = ProviderContext(
-        admit=feed.admission.admit,
-        in_flight=feed.admission.in_flight,
-        sent_at=feed.admission.sent_at,
+        gate=feed.admission,
         attempt_s=timeout_s,
         environ=os.environ if environ is None else environ,
     )

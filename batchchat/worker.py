@@ -90,8 +90,8 @@ class Worker:
             if not life.judged:
                 self._judge(prompt.id, caught)
         finally:
-            sent_at = self._admission.forget()
-        latency_s = None if sent_at is None else round(time.monotonic() - sent_at, 6)
+            began_at = self._admission.forget()
+        latency_s = None if began_at is None else round(time.monotonic() - began_at, 6)
         return Outcome(
             id=prompt.id,
             index=prompt.index,

@@ -136,7 +136,7 @@ class AIEngine:
         """One exchange; ends without a finished reader where the nonce or the route had to change first."""
         nonce = None if self._token else await self._admitted_nonce()
         if nonce is None:
-            await self._context.admit()
+            await self._context.gate.admit()
         headers = self._submit_headers(nonce)
         url = self._submit_url()
         refused = False
@@ -165,7 +165,7 @@ class AIEngine:
         """A nonce that is still current when the request may go out; waiting for its turn may take long."""
         while True:
             await self.nonces.get()
-            await self._context.admit()
+            await self._context.gate.admit()
             nonce = self.nonces.current
             if nonce is not None:
                 nonce.pending += 1
@@ -221,7 +221,7 @@ class AIEngine:
     async def _start_session(self) -> str:
         """A nonce from the site; sent without a nonce header, as a stale one there is refused as well."""
         for _ in range(_MOST_MOVES):
-            await self._context.admit()
+            await self._context.gate.admit()
             url = self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
             async with self._http.exchange(url, headers=self._headers, body=b"{}") as reply:
                 if reply.status != 200:

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import blake2b
 from types import TracebackType
 from typing import Any, ClassVar, Protocol, Self
@@ -16,6 +16,8 @@ from batchchat.records import Completion, Prompt
 
 __all__ = [
     "ChatRequest",
+    "Gate",
+    "OpenGate",
     "Provider",
     "ProviderContext",
     "StreamEnd",
@@ -69,8 +71,36 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     given: int = 0
 
 
-async def _admit_all() -> None:
-    return None
+class Gate(Protocol):
+    """Where a run lets its requests out."""
+
+    async def admit(self) -> None:
+        """Waits until one more request may go out; awaited right before every request, whatever its kind."""
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """The task's request is on its way: a connection is found or made for it."""
+
+    def sent(self, task: asyncio.Task[Any]) -> None:
+        """The task's request goes to the wire."""
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The task's request is over, whatever came of it."""
+
+
+class OpenGate:
+    """A gate without limits, for a provider that is used outside a run."""
+
+    async def admit(self) -> None:
+        """Returns at once."""
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """Notes nothing."""
+
+    def sent(self, task: asyncio.Task[Any]) -> None:
+        """Notes nothing."""
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """Notes nothing."""
 
 
 def _tell_nobody(message: str, level: int) -> None:
@@ -81,18 +111,14 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a run lends to its provider.
 
     Attributes:
-        admit: Waits until one more request may go out; awaited right before every request, whatever its kind.
-        in_flight: Tasks that have a request on the wire; a drain lets these finish.
-        sent_at: ``time.monotonic()`` at which a task's first request went out; whoever owns the task takes it away.
+        gate: Lets every request out; see ``Gate``.
         notice: ``(message, level)``; level 1 shows with ``-v``, 2 with ``-vv``.
         connect_s, idle_s, attempt_s: Seconds; 0 means no limit. ``idle_s`` counts once the answer has begun.
         max_response_bytes: Ceiling for one answer's body.
         nonce_folder: Where nonces are kept between runs; None for memory only.
     """
 
-    admit: Callable[[], Awaitable[object]] = _admit_all
-    in_flight: set[asyncio.Task[Any]] = msgspec.field(default_factory=set)
-    sent_at: dict[asyncio.Task[Any], float] = msgspec.field(default_factory=dict)
+    gate: Gate = OpenGate()
     notice: Callable[[str, int], None] = _tell_nobody
     connect_s: float = 10.0
     idle_s: float = 60.0

@@ -19,7 +19,7 @@ from batchchat.errors import (
     ProtocolError,
     ProviderError,
 )
-from batchchat.providers.base import ProviderContext
+from batchchat.providers.base import Gate, ProviderContext
 from batchchat.version import VERSION
 
 __all__ = ["Exchange", "HttpClient", "masked_url"]
@@ -69,6 +69,7 @@ class HttpClient:
             cookie_jar=aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar(),
             headers={"User-Agent": _USER_AGENT},
             proxy=self.context.proxy,
+            request_class=_request_class(self.context.gate),
         )
         return self
 
@@ -78,8 +79,20 @@ class HttpClient:
             self._session = None
 
     def exchange(self, url: str, *, headers: Mapping[str, str], body: bytes | None) -> "Exchange":
-        """A POST, to be entered with ``async with`` right after ``context.admit``."""
+        """A POST, to be entered with ``async with`` right after ``Gate.admit``."""
         return Exchange(self, url, headers, body)
+
+
+def _request_class(gate: Gate) -> type[aiohttp.ClientRequest]:
+    """Tells the gate of the moment when a request has its connection and goes to the wire."""
+
+    class NotedRequest(aiohttp.ClientRequest):
+        async def send(self, conn: Any) -> aiohttp.ClientResponse:
+            if task := asyncio.current_task():
+                gate.sent(task)
+            return await super().send(conn)
+
+    return NotedRequest
 
 
 class Exchange:
@@ -90,6 +103,7 @@ class Exchange:
     """
 
     __slots__ = (
+        "_began_at",
         "_body",
         "_client",
         "_clock",
@@ -100,7 +114,6 @@ class Exchange:
         "_loop",
         "_received",
         "_response",
-        "_sent_at",
         "_started",
         "_task",
         "_url",
@@ -119,14 +132,13 @@ class Exchange:
         context = self._client.context
         self._loop = asyncio.get_running_loop()
         self._started = self._loop.time()
-        self._sent_at = time.monotonic()  # some loops count whole milliseconds only
+        self._began_at = time.monotonic()  # some loops count whole milliseconds only
         self._deadline = self._started + context.attempt_s if context.attempt_s else None
         self._clock = asyncio.timeout_at(self._deadline)
         self._task = asyncio.current_task()
         await self._clock.__aenter__()
         if self._task is not None:
-            context.in_flight.add(self._task)
-            context.sent_at.setdefault(self._task, self._sent_at)
+            context.gate.begin(self._task)
         body = self._body
         try:
             self._response = await self._client.session.post(
@@ -167,7 +179,7 @@ class Exchange:
         if chunk:
             now = self._loop.time()
             if not self._received:
-                self.first_byte_s = round(time.monotonic() - self._sent_at, 6)
+                self.first_byte_s = round(time.monotonic() - self._began_at, 6)
             self._received += len(chunk)
             if self._received > self._client.context.max_response_bytes:
                 raise ProtocolError(
@@ -225,7 +237,7 @@ class Exchange:
     async def _leave(self, error: BaseException | None) -> None:
         """Gives the connection back or closes it, stops the clock and translates what went wrong."""
         if self._task is not None:
-            self._client.context.in_flight.discard(self._task)
+            self._client.context.gate.left(self._task)
         if self._response is not None:
             if error is None and self._response.content.at_eof():
                 self._response.release()

@@ -115,7 +115,7 @@ class OpenAIChat:
     async def _attempt(self, request: ChatRequest, reader: CompletionReader) -> AsyncGenerator[StreamEvent]:
         """One exchange; ends without a finished reader where the address or the options had to change first."""
         body = self._body(request)
-        await self._context.admit()
+        await self._context.gate.admit()
         url = self._base + _ENDPOINT
         async with self._http.exchange(url, headers=self._headers, body=body) as reply:
             if reply.status == 200:

@@ -189,8 +189,9 @@ def test_reported_usage_replaces_the_estimate() -> None:
     async def corrected() -> float:
         limiter = Limiter(tokens_per_minute=1000)
         start = asyncio.get_running_loop().time()
-        receipt = await limiter.acquire(900)
-        limiter.correct(receipt, 100)
+        send = await limiter.acquire(900)
+        assert send is not None
+        limiter.correct(send, 100)
         await limiter.acquire(800)
         return asyncio.get_running_loop().time() - start
 
@@ -206,3 +207,43 @@ def test_without_limits_nobody_waits() -> None:
         return asyncio.get_running_loop().time() - start
 
     assert run_virtual(free()) < 0.001
+
+
+def test_window_counts_from_when_a_request_reaches_the_wire() -> None:
+    """Connections that take most of a second to make: at the service, no second holds one too many."""
+
+    async def delayed() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(5, 1.0)])
+        times: list[float] = []
+
+        async def one(number: int) -> None:
+            send = await limiter.acquire()
+            assert send is not None
+            limiter.begin(send)
+            if number < 5:
+                await asyncio.sleep(0.9)
+            limiter.sent(send)
+            times.append(loop.time())
+
+        await asyncio.gather(*(one(number) for number in range(30)))
+        return sorted(times)
+
+    assert worst_window(run_virtual(delayed()), 1.0) <= 5
+
+
+def test_request_that_never_reaches_the_wire_holds_nobody_up() -> None:
+    async def lost() -> float:
+        limiter = Limiter([Rate(1, 1.0)])
+        start = asyncio.get_running_loop().time()
+        send = await limiter.acquire()
+        assert send is not None
+        limiter.begin(send)
+        waiting = asyncio.create_task(limiter.acquire())
+        await asyncio.sleep(5)
+        assert not waiting.done()
+        limiter.left(send)
+        await waiting
+        return asyncio.get_running_loop().time() - start
+
+    assert run_virtual(lost()) < 7
