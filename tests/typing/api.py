@@ -98,7 +98,7 @@ class Echo:
         return {"kind": self.kind, "messages": prompt.messages, "shout": self.config.shout}
 
     async def complete(self, request: ChatRequest) -> Completion:
-        await self._context.admit()
+        await self._context.gate.admit()
         text = text_of(request.messages[-1]["content"])
         return Completion(text=text.upper() if self.config.shout else text, finish_reason="stop")
 
