@@ -9,7 +9,7 @@ from batchchat.admission import Abandoned, Admission
 from batchchat.config import JobConfig
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
-from batchchat.job_setup import checked_files, fault_outcome, make_provider, output_settings
+from batchchat.job_setup import checked_files, fault_outcome, is_input, make_provider, output_settings
 from batchchat.limits import Limiter
 from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
@@ -36,6 +36,7 @@ class JobRun:
     def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str]) -> None:
         self._job, self._observer = job, observer
         self._files = checked_files(job)
+        self._errors_are_input = is_input(self._files.errors, job)
         self._stop_reason: StopReason | None = None
         self._aborted = False
         self._pool: WorkerPool[ToDo] | None = None
@@ -55,15 +56,25 @@ class JobRun:
         with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
             output = await asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job))
             troubles: list[str] = []
+            whole = False
             try:
                 for sentence in output.repairs:
                     self._observer.notice(sentence, 0)
                 survey = await self._survey(output)
                 await self._run_pool(output, survey)
+                whole = self._stop_reason is None and self._job.limit is None and self._job.sample is None
             finally:
-                troubles = await output.close()
+                # An errors file that is asked again and was not asked to its end holds what is still to be asked.
+                keep_errors = self._errors_are_input and not whole
+                troubles = await output.close(keep_errors=keep_errors)
+        if keep_errors:
+            self._observer.notice(f"{self._files.errors} stays as it was, as prompts in it are still to be asked", 0)
         for sentence in troubles:
-            self._stop_for_results(sentence)
+            told = self._stop_reason
+            if told is None or told.kind != "results":
+                self._stop_for_results(sentence)
+            elif sentence and sentence != told.message:  # also where answers went that came since
+                self._observer.notice(sentence, 0)
         report = self._report(survey)
         if (trouble := output.write_report(report, self._settings)) is not None:
             self._observer.notice(trouble, 0)

@@ -14,7 +14,7 @@ from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, run_files
 from batchchat.run_output import OutputSettings
 
-__all__ = ["checked_files", "fault_outcome", "make_provider", "output_settings"]
+__all__ = ["checked_files", "fault_outcome", "is_input", "make_provider", "output_settings"]
 
 
 def checked_files(job: JobConfig) -> RunFiles:
@@ -33,11 +33,20 @@ def checked_files(job: JobConfig) -> RunFiles:
     path = job.output.path
     if not path:
         raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
-    if path != "-":
-        real = os.path.realpath(path)
-        if any(name != "-" and os.path.realpath(name) == real for name in job.input):
-            raise ConfigError(f"{path} is both input and results file; name another file with -o")
+    if is_input(path, job):
+        raise ConfigError(f"{path} is both input and results file; name another file with -o")
+    for option, named in (("--errors", job.errors), ("--summary", job.summary)):
+        if is_input(named, job):
+            raise ConfigError(f"{option} {named} is an input and would be overwritten; name another file")
     return run_files(path, job.errors, job.summary)
+
+
+def is_input(path: str | None, job: JobConfig) -> bool:
+    """Whether a file that a run writes is one that it reads: an input, or the job file."""
+    if path is None or path == "-":
+        return False
+    read = [name for name in (*job.input, job.source) if name is not None and name != "-"]
+    return os.path.realpath(path) in map(os.path.realpath, read)
 
 
 def output_settings(job: JobConfig) -> OutputSettings:

@@ -97,9 +97,15 @@ class RunOutput:
             raise RuntimeError("an outcome before 'begin'")
         await writer.write(dump_line(self._to_object(outcome, carry=self._settings.carry)))
 
-    async def close(self) -> list[str]:
-        """Brings everything to its place and releases the lock; a sentence for each thing that went wrong."""
+    async def close(self, *, keep_errors: bool = False) -> list[str]:
+        """Brings everything to its place and releases the lock; a sentence for each thing that went wrong.
+
+        Args:
+            keep_errors: Whether the errors file stays as it was before the run.
+        """
         troubles = []
+        if self._errors is not None:
+            self._errors.keep_old = keep_errors
         for writer in (self._errors, self._results):
             if writer is None:
                 continue

@@ -18,7 +18,8 @@ def checked_base_url(url: str | None, kind: str) -> str:
     try:
         parts = urlsplit(url.strip())
         host, _ = parts.hostname, parts.port
-    except ValueError as error:
+        (host or "").encode("idna")
+    except ValueError as error:  # UnicodeError is one
         raise ConfigError(f"base_url: {url!r} is no address ({error}); expected http(s)://host") from error
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"base_url: expected http(s)://host, found {url!r}")

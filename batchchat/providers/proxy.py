@@ -32,7 +32,12 @@ def choose_proxy(url: str, option: str | None, environ: Mapping[str, str]) -> st
 
 
 def _checked(proxy: str, origin: str) -> str:
-    parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        host, _ = parts.hostname, parts.port
+        (host or "").encode("idna")
+    except ValueError as error:
+        raise ConfigError(f"{origin}: the proxy's address is none ({error}); expected http://host:port") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         scheme = parts.scheme or "no scheme"
         raise ConfigError(f"{origin}: a proxy of scheme {scheme!r} is not supported; expected http://host:port")

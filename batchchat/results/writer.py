@@ -186,11 +186,16 @@ class ErrorsWriter(Appender):
     So the errors file of the run before may be the input of this one. There is always a file in the end, empty where
     nothing failed. With no path, lines go nowhere.
 
+    Attributes:
+        keep_old: Set before closing, it leaves the file that there is as it was; it may be the only place of prompts
+            that are still to be asked.
+
     Raises:
         ResultsWriteError: The file cannot be made.
     """
 
     def __init__(self, path: str | None, *, on_failure: Callable[[WriteFailedError], None] | None = None) -> None:
+        self.keep_old = False
         self._stream = path is None or is_stream(path)
         self._final = os.devnull if path is None else path if self._stream else os.path.realpath(path)
         self._target = self._final if self._stream else f"{self._final}.part"
@@ -221,5 +226,8 @@ class ErrorsWriter(Appender):
             super()._finish()
         finally:
             if not self._stream:
-                os.replace(self._target, self._final)
-                sync_folder(self._final)
+                if self.keep_old:
+                    os.unlink(self._target)
+                else:
+                    os.replace(self._target, self._final)
+                    sync_folder(self._final)

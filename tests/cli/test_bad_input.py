@@ -220,4 +220,4 @@ def test_name_of_a_file_that_is_no_text_is_told_as_it_can_be(tmp_path: Path, bas
     )
     assert process.returncode == 3
     assert b"Traceback" not in process.stderr
-    assert b"invalid JSON" in process.stderr
+    assert b"invalid JSON" in process.stdout
