@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchchat.limits import Limiter, Send
+from batchchat.providers.base import text_of
 from batchchat.records import Usage
 
 __all__ = ["Abandoned", "Admission", "estimated_tokens"]
 
 _CHARS_PER_TOKEN = 4
+_TOKENS_PER_PART = 1000  # of an image or a file
 _MOST_TOKENS = 10**9  # what a ``max_tokens`` without sense counts as
 
 
@@ -98,7 +100,18 @@ class Admission:
 
 
 def estimated_tokens(messages: list[dict[str, Any]], system: str | None, params: Mapping[str, Any]) -> int:
-    """Tokens that a request is likely to cost: four characters to the token, plus ``max_tokens`` if it is given."""
-    characters = len(system or "") + sum(len(str(message.get("content") or "")) for message in messages)
+    """Tokens that a request is likely to cost.
+
+    Four characters to the token, a thousand for each image or file, plus ``max_tokens`` if it is given.
+    """
+    contents = [message.get("content") for message in messages]
+    characters = len(system or "") + sum(len(text_of(content)) for content in contents)
+    others = sum(
+        isinstance(part, dict) and part.get("type") != "text"
+        for content in contents
+        if isinstance(content, list)
+        for part in content
+    )
     most = params.get("max_tokens") or params.get("max_completion_tokens") or 0
-    return characters // _CHARS_PER_TOKEN + (min(max(most, 0), _MOST_TOKENS) if isinstance(most, int) else 0)
+    answer = min(max(most, 0), _MOST_TOKENS) if isinstance(most, int) else 0
+    return int(characters // _CHARS_PER_TOKEN + others * _TOKENS_PER_PART + answer)

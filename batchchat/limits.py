@@ -210,6 +210,7 @@ class Limiter:
     async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
         for pace in self._paces:
             await pace.wait()
+        spread = False
         while True:
             now = loop.time()
             self._moved.clear()
@@ -220,11 +221,13 @@ class Limiter:
             at = max([self._paused_until, *(open_at for open_at in opens if open_at is not None)])
             if self._budget is not None:
                 at = max(at, self._budget.open_at(tokens, now))
-            if at <= now:
-                break
-            await asyncio.sleep(at - now)
-        if self._spread_until:
-            await self._spread(now)
+            if at > now:
+                await asyncio.sleep(at - now)
+            elif self._spread_until and not spread:
+                spread = True
+                await self._spread(now)  # then look again: another pause may have come meanwhile
+            else:
+                return
 
     async def _spread(self, now: float) -> None:
         """A short random wait each, while the crowd that a pause held back goes out."""

@@ -1,8 +1,9 @@
 """What a run tells the outside, as plain calls; observers only listen, they never steer."""
 
+import warnings
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 
@@ -94,32 +95,38 @@ class RunObserver(Protocol):
 
 
 class Observers:
-    """Several observers told as one."""
+    """Several observers told as one; one that raises is told nothing more, as a listener must not end a run."""
 
     def __init__(self, observers: Sequence[RunObserver]) -> None:
-        self._observers = tuple(observers)
+        self._observers = list(observers)
 
     def run_started(self, plan: RunPlan) -> None:
         """See ``RunObserver``."""
-        for observer in self._observers:
-            observer.run_started(plan)
+        self._tell("run_started", plan)
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """See ``RunObserver``."""
-        for observer in self._observers:
-            observer.attempt_failed(prompt_id, number, error, retried)
+        self._tell("attempt_failed", prompt_id, number, error, retried)
 
     def prompt_finished(self, outcome: Outcome) -> None:
         """See ``RunObserver``."""
-        for observer in self._observers:
-            observer.prompt_finished(outcome)
+        self._tell("prompt_finished", outcome)
 
     def notice(self, message: str, level: int) -> None:
         """See ``RunObserver``."""
-        for observer in self._observers:
-            observer.notice(message, level)
+        self._tell("notice", message, level)
 
     def run_finished(self, report: RunReport) -> None:
         """See ``RunObserver``."""
-        for observer in self._observers:
-            observer.run_finished(report)
+        self._tell("run_finished", report)
+
+    def _tell(self, event: str, *arguments: Any) -> None:
+        for observer in tuple(self._observers):
+            try:
+                getattr(observer, event)(*arguments)
+            except Exception as error:
+                self._observers.remove(observer)
+                name = type(observer).__name__
+                warnings.warn(
+                    f"observer {name} raised {error!r} and is told nothing more", RuntimeWarning, stacklevel=3
+                )

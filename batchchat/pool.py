@@ -43,6 +43,7 @@ class PromptSource(Generic[T]):
                     raise self._error
                 return None
             if self._ready:
+                waiter.cancel()  # so that no wake-up is spent on it
                 break
             try:
                 await waiter

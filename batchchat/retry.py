@@ -4,6 +4,7 @@ Waits grow exponentially with jitter (by stamina); what a service asks for comes
 run (``Limiter.pause``), so that no worker sends before it and none has to know of the others.
 """
 
+import logging
 import math
 from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import UTC, datetime
@@ -12,9 +13,10 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import stamina
 
-from batchchat.errors import ProviderError
-
 __all__ = ["RetryPolicy", "attempts", "parse_retry_after", "requested_wait_s"]
+
+# Retries are told by observers; without a handler, logging would print each to standard error as well.
+logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 # Beyond this a header's number is a fault of its sender, not a wish: a hundred years.
 _ABSURD_S = 100 * 366 * 86400.0
@@ -36,24 +38,17 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     wait_jitter_s: float = 1.0
 
 
-def attempts(
-    policy: RetryPolicy, on: Callable[[Exception], bool], *, limit: int | None = None
-) -> AsyncIterator[stamina.Attempt]:
+def attempts(policy: RetryPolicy, on: Callable[[Exception], bool]) -> AsyncIterator[stamina.Attempt]:
     """Attempts with the policy's waits between them; ``on`` tells whether an error is worth another one."""
     return stamina.retry_context(
         on=on,
-        attempts=policy.retries + 1 if limit is None else min(policy.retries, limit) + 1,
+        attempts=policy.retries + 1,
         timeout=None,
         wait_initial=policy.wait_initial_s,
         wait_max=policy.wait_max_s,
         wait_jitter=policy.wait_jitter_s,
         wait_exp_base=2,
     )
-
-
-def worth_retrying(error: Exception) -> bool:
-    """Whether another attempt may succeed where this one failed."""
-    return isinstance(error, ProviderError) and error.may_retry
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:

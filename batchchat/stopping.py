@@ -76,7 +76,7 @@ class StopRules:
                 return StopReason(
                     kind="service", message=f"{self._hopeless} prompts in a row met: {error.type}: {error.message}"
                 )
-        elif not error.retryable:
+        elif not error.retryable or error.retry_limit is not None:
             self._same_text = self._same_text + 1 if error.message == self._text else 1
             self._text = error.message
             if self._same_text >= _SAME_TEXT_IN_A_ROW:

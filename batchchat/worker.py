@@ -73,6 +73,10 @@ class Worker:
             await deliver(outcome)
         finally:
             self._release(life)
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            # The task was to end while the rest of a whole answer was awaited; the answer came first.
+            raise asyncio.CancelledError
 
     async def _outcome(self, life: "_Life", fingerprint: str) -> Outcome:
         prompt = life.prompt

@@ -3,7 +3,6 @@
 import contextlib
 import importlib
 import io
-import logging
 import os
 import sys
 import threading
@@ -59,8 +58,6 @@ def _group() -> None:
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command line and exits the process with the exit code of its end."""
-    # Retries are told by our own observers; without a handler, logging would print them to standard error as well.
-    logging.getLogger("stamina").addHandler(logging.NullHandler())
     _mend_streams()
     code = 0
     try:

@@ -138,7 +138,7 @@ class AIEngine:
         if nonce is None:
             await self._context.gate.admit()
         headers = self._submit_headers(nonce)
-        url = self._submit_url()
+        base, url = self._base, self._submit_url()
         refused = False
         try:
             async with self._http.exchange(url, headers=headers, body=body) as reply:
@@ -149,7 +149,7 @@ class AIEngine:
                             yield event
                     self._offer(nonce, reader.new_token)
                 else:
-                    refused = await self._refused(reply, url, nonce)
+                    refused = await self._refused(reply, base, url, nonce)
         except ProviderError as error:
             error.partial = error.partial or reader.partial or None
             self._masker.hide(error, nonce.value if nonce is not None else None)
@@ -185,7 +185,7 @@ class AIEngine:
         if nonce is not None:
             self.nonces.adopt(nonce, token)
 
-    async def _refused(self, reply: Exchange, url: str, nonce: Nonce | None) -> bool:
+    async def _refused(self, reply: Exchange, base: str, url: str, nonce: Nonce | None) -> bool:
         """Whether another try is due at once, with a fresh nonce (True) or by the other route (False).
 
         Raises:
@@ -193,7 +193,9 @@ class AIEngine:
         """
         body = await reply.read_whole()
         if 300 <= reply.status < 400:
-            self._base = moved_base(self._base, url, reply.status, reply.headers.get("Location"))
+            moved = moved_base(base, url, reply.status, reply.headers.get("Location"))
+            if self._base == base:  # else another request has found the way already
+                self._base = moved
             return False
         try:
             parsed = load_lenient(body)
@@ -222,10 +224,10 @@ class AIEngine:
         """A nonce from the site; sent without a nonce header, as a stale one there is refused as well."""
         for _ in range(_MOST_MOVES):
             await self._context.gate.admit()
-            url = self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
+            base, url = self._base, self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
             async with self._http.exchange(url, headers=self._headers, body=b"{}") as reply:
                 if reply.status != 200:
-                    await self._refused(reply, url, None)
+                    await self._refused(reply, base, url, None)
                     continue
                 nonce = nonce_in(await reply.read_whole())
                 self._context.notice("fetched a nonce", 1)

@@ -32,7 +32,7 @@ _STOP = True
 # Looked for in this order in the lower-cased text; the first hit decides.
 _WORDS: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("invalid_api_key", "incorrect api key", "invalid api key", "unauthorized query"), "auth", None),
-    (("insufficient_quota", "exceeded your current quota", "billing_hard_limit", "billing"), "quota", None),
+    (("insufficient_quota", "exceeded your current quota", "billing_hard_limit", "billing_not_active"), "quota", None),
     (("rate_limit_exceeded", "rate limit", "too many requests"), "rate_limit", None),
     (("context_length_exceeded", "maximum context length"), "invalid_request", None),
     (("model_not_found", "api returned 404", "the model '"), "invalid_request", _STOP),
@@ -40,8 +40,10 @@ _WORDS: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("server_error", "overloaded", "internal server error", "curl error", "no content received"), "server", None),
     (("something went wrong on the server", "<html", "bad gateway", "service unavailable"), "server", None),
     (("invalid_request_error", "rejected", "are required"), "invalid_request", None),
-    (("limit", "went to sleep"), "quota", None),
-    (("try again", "timed out", "timeout"), "server", None),
+    (("went to sleep", "reached the limit", "reached your limit", "limit reached", "usage limit"), "quota", None),
+    (("try again", "timed out", "timeout", "time limit"), "server", None),
+    (("exceeds the limit", "exceed limit", "too long"), "invalid_request", None),
+    (("limit",), "quota", None),
 )
 _WAIT = re.compile(r"try again in (?:(\d+)h)?(?:(\d+)m(?!s))?(?:(\d+(?:\.\d+)?)(ms|s))?", re.IGNORECASE)
 _CHALLENGE = (b"captcha", b"challenge", b"just a moment", b"cf-ray", b"access denied", b"verify you are human")

@@ -13,7 +13,6 @@ import aiohttp
 
 from batchchat.errors import (
     AttemptTimeoutError,
-    BatchchatError,
     IncompleteError,
     NetworkError,
     ProtocolError,
@@ -22,24 +21,16 @@ from batchchat.errors import (
 from batchchat.providers.base import Gate, ProviderContext
 from batchchat.version import VERSION
 
-__all__ = ["Exchange", "HttpClient", "masked_url"]
+__all__ = ["Exchange", "HttpClient"]
 
 _USER_AGENT = f"batchchat/{VERSION}"
 # After the last event the end of the body normally follows at once and makes the connection reusable;
 # a server that leaves it open for longer than this costs one connection instead of a worker's time.
 _LINGER_S = 0.5
 # Usage and the like may follow the end of an answer; not worth a long wait.
-_TRAILER_S = 5.0
-_HIDDEN = 4096
+_TRAILER_S = 2.0
+_MOST_TRAILING_READS = 4096
 _LARGE_BODY_BYTES = 1 << 20
-
-
-def masked_url(url: str) -> str:
-    """The URL with user name and password hidden."""
-    parts = urlsplit(url)
-    if "@" not in parts.netloc:
-        return url
-    return parts._replace(netloc="***@" + parts.netloc.rpartition("@")[2]).geturl()
 
 
 class HttpClient:
@@ -98,15 +89,15 @@ def _request_class(gate: Gate) -> type[aiohttp.ClientRequest]:
 class Exchange:
     """One POST and its answer, read by chunks, under the attempt's clocks.
 
-    The clock of the attempt starts when it is entered. Until the first byte of the body only that clock counts,
-    as services stay silent until the first token; afterwards silence is bounded as well.
+    The attempt's time starts when it is entered. Until the first byte of the body only that counts, as services
+    stay silent until the first token; afterwards silence is bounded as well. The clocks run only while this waits
+    for the network, never while whoever reads a stream is at work, and no more once the answer is whole.
     """
 
     __slots__ = (
         "_began_at",
         "_body",
         "_client",
-        "_clock",
         "_deadline",
         "_ending",
         "_headers",
@@ -134,29 +125,20 @@ class Exchange:
         self._started = self._loop.time()
         self._began_at = time.monotonic()  # some loops count whole milliseconds only
         self._deadline = self._started + context.attempt_s if context.attempt_s else None
-        self._clock = asyncio.timeout_at(self._deadline)
         self._task = asyncio.current_task()
-        await self._clock.__aenter__()
         if self._task is not None:
             context.gate.begin(self._task)
-        body = self._body
         try:
-            self._response = await self._client.session.post(
-                self._url,
-                # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
-                data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
-                headers=self._headers,
-                allow_redirects=False,
-            )
-        except BaseException as error:
-            await self._leave(error)
+            self._response = await self._post()
+        except BaseException:
+            self._leave(whole=False)
             raise
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._leave(error)
+        self._leave(whole=error is None)
 
     @property
     def status(self) -> int:
@@ -177,18 +159,14 @@ class Exchange:
         """The next bytes of the body, as they came from the network; empty at its end."""
         chunk = await self._next_chunk()
         if chunk:
-            now = self._loop.time()
             if not self._received:
                 self.first_byte_s = round(time.monotonic() - self._began_at, 6)
             self._received += len(chunk)
-            if self._received > self._client.context.max_response_bytes:
+            if self._received > self._client.context.max_response_bytes and not self._ending:
                 raise ProtocolError(
                     f"the answer is longer than {self._client.context.max_response_bytes} bytes "
                     "(--max-response-bytes); it was not read to its end"
                 )
-            if self._idle_s and not self._ending:
-                idle_at = now + self._idle_s
-                self._clock.reschedule(idle_at if self._deadline is None else min(idle_at, self._deadline))
         return chunk
 
     async def read_whole(self) -> bytes:
@@ -199,34 +177,78 @@ class Exchange:
         return b"".join(parts)
 
     def expect_end(self) -> None:
-        """The answer is whole and only trimmings may follow: from now on silence or a lost connection is its end."""
-        self._ending = True
+        """The answer is whole and only trimmings may follow.
 
-    async def _next_chunk(self) -> bytes:
-        content = self._answer.content
-        try:
-            if not self._ending:
-                return await content.readany()
-            async with asyncio.timeout(_TRAILER_S):
-                return await content.readany()
-        except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
-            if not self._ending:
-                raise_network_error(error, self._url, begun=self.begun)
-            self._answer.close()
-            return b""
+        From now on silence, a lost connection and the end of the task are the body's end: what has arrived is
+        kept whatever happens to the rest. Whoever owns the task sees by ``Task.cancelling`` that it was to end.
+        """
+        self._ending = True
 
     async def linger(self) -> None:
         """Reads the rest of the body, briefly, so that the connection can serve the next prompt."""
+        self._ending = True
         content = self._answer.content
         if content.at_eof():
             return
         try:
             async with asyncio.timeout(_LINGER_S):
-                for _ in range(_HIDDEN):
+                for _ in range(_MOST_TRAILING_READS):
                     if not await content.readany():
                         return
-        except (TimeoutError, aiohttp.ClientError, OSError):
+        except (TimeoutError, aiohttp.ClientError, OSError, asyncio.CancelledError):
             self._answer.close()
+
+    async def _post(self) -> aiohttp.ClientResponse:
+        body = self._body
+        clock = asyncio.timeout_at(self._deadline)
+        try:
+            async with clock:
+                return await self._client.session.post(
+                    self._url,
+                    # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
+                    data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
+                    headers=self._headers,
+                    allow_redirects=False,
+                )
+        except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
+            if clock.expired():
+                raise self._timed_out() from None
+            raise_network_error(error, self._url, begun=False)
+
+    async def _next_chunk(self) -> bytes:
+        content = self._answer.content
+        clock = None
+        try:
+            # What is here already needs no clock.
+            if chunk := content.read_nowait():
+                return chunk
+            if content.at_eof():
+                return b""
+            clock = asyncio.timeout_at(self._limit())
+            async with clock:
+                return await content.readany()
+        except (aiohttp.ClientError, OSError) as error:
+            if self._ending:
+                self._answer.close()
+                return b""
+            if clock is not None and clock.expired():
+                raise self._timed_out() from None
+            raise_network_error(error, self._url, begun=self.begun)
+        except asyncio.CancelledError:
+            if not self._ending:
+                raise
+            self._answer.close()
+            return b""
+
+    def _limit(self) -> float | None:
+        """Loop time at which waiting for more of the body ends."""
+        now = self._loop.time()
+        if self._ending:
+            return now + _TRAILER_S
+        if not self._received or not self._idle_s:
+            return self._deadline
+        idle_at = now + self._idle_s
+        return idle_at if self._deadline is None else min(idle_at, self._deadline)
 
     @property
     def _answer(self) -> aiohttp.ClientResponse:
@@ -234,21 +256,15 @@ class Exchange:
             raise RuntimeError("the exchange is used outside its 'async with'")
         return self._response
 
-    async def _leave(self, error: BaseException | None) -> None:
-        """Gives the connection back or closes it, stops the clock and translates what went wrong."""
+    def _leave(self, *, whole: bool) -> None:
+        """Gives the connection back, or closes it where something of the answer may still come."""
         if self._task is not None:
             self._client.context.gate.left(self._task)
         if self._response is not None:
-            if error is None and self._response.content.at_eof():
+            if whole and self._response.content.at_eof():
                 self._response.release()
             else:
                 self._response.close()
-        try:
-            await self._clock.__aexit__(type(error) if error else None, error, None)
-        except TimeoutError:
-            raise self._timed_out() from None
-        if error is not None and not isinstance(error, BatchchatError | asyncio.CancelledError):
-            self._translate(error)
 
     def _timed_out(self) -> ProviderError:
         waited = self._loop.time() - self._started
@@ -256,11 +272,6 @@ class Exchange:
             return AttemptTimeoutError(f"the answer stopped for {self._idle_s:g} s in its middle (--idle-timeout)")
         what = "no whole answer" if self._received else "no answer"
         return AttemptTimeoutError(f"{what} within {waited:.3g} s (--timeout)")
-
-    def _translate(self, error: BaseException) -> None:
-        """Raises our error for one of aiohttp's or the system's; anything else is a bug and stays what it is."""
-        if isinstance(error, aiohttp.ClientError | TimeoutError | OSError):
-            raise_network_error(error, self._url, begun=self.begun)
 
 
 def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoReturn:

@@ -6,6 +6,7 @@ service may hand out a newer one with any answer.
 
 import asyncio
 import contextlib
+from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,6 +17,7 @@ __all__ = ["Nonce", "NonceCache", "is_nonce"]
 
 MAX_AGE_S = 12 * 3600.0
 _BARREN_FETCHES = 2
+_VERDICT_S = 1.0
 _MOST_CHARS = 256  # WordPress has 10
 
 
@@ -62,7 +64,7 @@ class NonceCache:
         self._task: asyncio.Task[Nonce] | None = None
         self._saving: set[asyncio.Task[Any]] = set()
         self._read_store = store is not None
-        self._barren = 0
+        self._suspects: deque[Nonce] = deque(maxlen=2 * _BARREN_FETCHES)
         self.fetches = 0
 
     @property
@@ -92,7 +94,7 @@ class NonceCache:
         if not nonce.accepted:
             nonce.accepted = True
             nonce.settled.set()
-            self._barren = 0
+            self._suspects.clear()
 
     def release(self, nonce: Nonce) -> None:
         """Ends one request's use of ``nonce``, whatever came of it."""
@@ -103,21 +105,26 @@ class NonceCache:
     async def refuse(self, nonce: Nonce) -> None:
         """Notes that the service refused ``nonce``; returns when it is worth asking ``get`` for another.
 
-        The first to come retires it, the others find that done. A nonce that was fetched and refused without
-        ever having been taken counts as barren, once every request that carried it is decided: with a short-lived
-        nonce, refusals overtake the slower answers that took it.
+        The first to come retires it, the others find that done. Whether a freshly fetched nonce is barren, refused
+        without ever having been taken, shows when every request that carried it is decided: with a short-lived
+        nonce, refusals overtake the slower answers that took it. That is waited for a moment and not for as long as
+        the slowest answer may take.
 
         Raises:
             AuthError: Two freshly fetched nonces in a row were refused.
         """
-        if nonce.fetched and not nonce.accepted:
-            await nonce.settled.wait()
         if not nonce.refused:
             nonce.refused = True
             self._retire(nonce)
-            if nonce.fetched and not nonce.accepted:
-                self._barren += 1
-        if self._barren >= _BARREN_FETCHES and not nonce.accepted:
+            if nonce.fetched:
+                self._suspects.append(nonce)
+        if not nonce.fetched or nonce.accepted:
+            return
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_VERDICT_S):
+                await nonce.settled.wait()
+        barren = [suspect for suspect in self._suspects if not suspect.pending and not suspect.accepted]
+        if len(barren) >= _BARREN_FETCHES and nonce in barren:
             raise AuthError(
                 "the service refuses a freshly fetched nonce; its chat may be closed to anonymous callers", status=403
             )

@@ -24,20 +24,19 @@ class StoredNonce(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NonceStore:
-    """One file a site: ``{"url", "nonce", "obtained_at"}``, mode 0600, replaced whole under a lock.
+    """One file a site: ``{"site", "nonce", "obtained_at"}``, mode 0600, replaced whole under a lock.
 
     A cache must never hurt a run: what cannot be read is not there, what cannot be written is told once by
     ``trouble`` and otherwise ignored.
 
     Args:
         folder: Made with mode 0700 when the first nonce is written.
-        url: Address of the site; its digest names the file.
+        url: Address of the site; only its digest is kept, as it may hold a password.
     """
 
     def __init__(self, folder: str, url: str) -> None:
-        self._url = url
-        digest = blake2b(url.encode(), digest_size=8).hexdigest()
-        self._path = Path(folder) / f"nonce-{digest}.json"
+        self._site = blake2b(url.encode(), digest_size=8).hexdigest()
+        self._path = Path(folder) / f"nonce-{self._site}.json"
         self._lock = filelock.FileLock(f"{self._path}.lock", timeout=_LOCK_WAIT_S, mode=0o600)
         self.trouble: str | None = None
 
@@ -48,7 +47,7 @@ class NonceStore:
             value, age_s = stored["nonce"], time.time() - stored["obtained_at"]
         except (OSError, ValueError, KeyError, TypeError):
             return None
-        if stored.get("url") != self._url or not isinstance(value, str) or not value:
+        if stored.get("site") != self._site or not isinstance(value, str) or not value:
             return None
         return StoredNonce(value=value, age_s=age_s) if 0 <= age_s < max_age_s else None
 
@@ -59,7 +58,7 @@ class NonceStore:
             self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with self._lock:
                 if not self._newer_stored(obtained_at):
-                    self._replace({"url": self._url, "nonce": nonce.value, "obtained_at": obtained_at})
+                    self._replace({"site": self._site, "nonce": nonce.value, "obtained_at": obtained_at})
         except (OSError, filelock.Timeout) as error:
             self.trouble = f"the nonce cache {self._path} cannot be written ({error})"
 

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import msgspec
 import orjson
 
-from batchchat.errors import InvalidRequestError, ProtocolError, ProviderError
+from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
 from batchchat.jsonl import dump_line
 from batchchat.providers.address import checked_base_url, moved_base
 from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, checked_headers, collect
@@ -27,6 +27,7 @@ __all__ = ["OpenAIChat", "OpenAIChatConfig"]
 _ENDPOINT = "/chat/completions"
 _RESERVED = frozenset(("model", "messages", "stream", "stream_options"))
 _MOST_MOVES = 4
+_NO_MODEL = "no model is named; give --model or provider.model"
 
 
 class OpenAIChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,8 @@ class OpenAIChat:
         named = config.api_key_env is not None
         key = api_key(context.environ, config.api_key_env or "OPENAI_API_KEY", required=named)
         self._headers = {"Content-Type": "application/json"}
+        if key and urlsplit(base).username is not None:
+            raise ConfigError("base_url holds a user name and a key is given as well; leave one of them out")
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._headers |= checked_headers(config.headers)
@@ -77,6 +80,15 @@ class OpenAIChat:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self._http.__aexit__()
+
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Finds before any request what every prompt like this one would meet.
+
+        Raises:
+            ConfigError: Neither the prompt nor the settings name a model.
+        """
+        if not (prompt.model or self.config.model):
+            raise ConfigError(_NO_MODEL)
 
     def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
         """Model, texts and parameters: what the answer depends on, and nothing else."""
@@ -114,21 +126,21 @@ class OpenAIChat:
 
     async def _attempt(self, request: ChatRequest, reader: CompletionReader) -> AsyncGenerator[StreamEvent]:
         """One exchange; ends without a finished reader where the address or the options had to change first."""
-        body = self._body(request)
         await self._context.gate.admit()
-        url = self._base + _ENDPOINT
+        base, with_options = self._base, self._stream_options
+        body, url = self._body(request), base + _ENDPOINT
         async with self._http.exchange(url, headers=self._headers, body=body) as reply:
             if reply.status == 200:
                 async with aclosing(reader.read(reply)) as events:
                     async for event in events:
                         yield event
             else:
-                await self._refused(reply, url)
+                await self._refused(reply, base, with_options=with_options)
 
     def _body(self, request: ChatRequest) -> bytes:
         model = request.model or self.config.model
         if not model:
-            raise InvalidRequestError("no model is named; give --model or provider.model", stops_run=True)
+            raise InvalidRequestError(_NO_MODEL, stops_run=True)
         messages = request.messages
         if request.system:
             messages = [{"role": "system", "content": request.system}, *messages]
@@ -143,22 +155,27 @@ class OpenAIChat:
         except TypeError:
             return dump_line(body)
 
-    async def _refused(self, reply: Exchange, url: str) -> None:
+    async def _refused(self, reply: Exchange, base: str, *, with_options: bool) -> None:
         """Returns where another try is due at once: the address moved, or the server knows no ``stream_options``.
+
+        Other requests may have found the same meanwhile, so what counts is what this one was sent with.
 
         Raises:
             ProviderError: Otherwise.
         """
         body = await reply.read_whole()
         if 300 <= reply.status < 400:
-            self._base = moved_base(self._base, url, reply.status, reply.headers.get("Location"))
+            moved = moved_base(base, base + _ENDPOINT, reply.status, reply.headers.get("Location"))
+            if self._base == base:
+                self._base = moved
             return
         try:
             parsed = load_lenient(body)
         except json.JSONDecodeError:
             parsed = None
-        if reply.status in (400, 422) and self._stream_options and b"stream_options" in body:
-            self._stream_options = False
-            self._context.notice("the service does not know stream_options; sending none", 1)
+        if reply.status in (400, 422) and with_options and b"stream_options" in body:
+            if self._stream_options:
+                self._stream_options = False
+                self._context.notice("the service does not know stream_options; sending none", 1)
             return
         raise object_error(reply.status, body, parsed, reply.headers)

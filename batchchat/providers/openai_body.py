@@ -49,7 +49,7 @@ class CompletionReader:
             for event in self._decoder.feed(chunk):
                 if text := self._take(event, reply):
                     yield TextDelta(text)
-            if self._done:
+            if self._done or (self._finish is not None and self._usage is not None):
                 await reply.linger()
                 break
         for event in self._decoder.finish():
