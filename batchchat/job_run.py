@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
@@ -53,8 +53,11 @@ class JobRun:
 
     async def run(self, *, handle_signals: bool) -> RunReport:
         """See ``run_job``."""
+        timer = None
         with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
-            output = await asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job))
+            if self._job.timeout.run_s:
+                timer = asyncio.get_running_loop().call_later(self._job.timeout.run_s, self._deadline)
+            output = await self._open_output()
             troubles: list[str] = []
             whole = False
             try:
@@ -65,6 +68,8 @@ class JobRun:
                 whole = self._stop_reason is None and self._job.limit is None and self._job.sample is None
             finally:
                 # An errors file that is asked again and was not asked to its end holds what is still to be asked.
+                if timer is not None:
+                    timer.cancel()
                 keep_errors = self._errors_are_input and not whole
                 troubles = await output.close(keep_errors=keep_errors)
         if keep_errors:
@@ -101,6 +106,16 @@ class JobRun:
         if self._pool is not None:
             self._pool.abort()
 
+    async def _open_output(self) -> RunOutput:
+        """Opens the files; a cancellation meanwhile must not leave a locked file that nobody closes."""
+        opening = asyncio.ensure_future(asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job)))
+        try:
+            return await asyncio.shield(opening)
+        except asyncio.CancelledError:
+            with suppress(BatchchatError):
+                await (await opening).close()
+            raise
+
     async def _survey(self, output: RunOutput) -> Survey | None:
         """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
         if not self._reader.reiterable:
@@ -112,6 +127,7 @@ class JobRun:
             self._fingerprint,
             on_change=self._job.on_change,
             cancelled=lambda: self._stop_reason is not None,
+            check=getattr(self._provider, "check_prompt", None),
         )
         if self._stop_reason is not None:
             return None
@@ -181,16 +197,10 @@ class JobRun:
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
-        timer = None
-        if job.timeout.run_s:
-            timer = asyncio.get_running_loop().call_later(job.timeout.run_s, self._deadline)
         try:
             await self._pool.run()
         except* BatchchatError as group:
             raise group.exceptions[0] from None
-        finally:
-            if timer is not None:
-                timer.cancel()
 
     async def _handle(self, item: ToDo, worker: Worker, output: RunOutput) -> None:
         """One item's whole life; an answer that arrived is written whatever happens meanwhile."""
@@ -217,7 +227,7 @@ class JobRun:
         pool.writing.add(task)
         try:
             if self._order is not None and ticket is not None:
-                await self._order.wait(ticket)
+                await self._wait_for_turn(ticket, outcome, output)
             await output.write(outcome)
         except ResultsWriteError as failed:
             self._stop_for_results("" if getattr(failed, "quiet", False) else str(failed))
@@ -226,6 +236,15 @@ class JobRun:
             pool.writing.discard(task)
         self._tally.add(outcome)
         self._observer.prompt_finished(outcome)
+
+    async def _wait_for_turn(self, ticket: int, outcome: Outcome, output: RunOutput) -> None:
+        if self._order is None:
+            return
+        try:
+            await self._order.wait(ticket)
+        except asyncio.CancelledError:
+            output.write_soon(outcome)  # out of order rather than lost
+            raise
 
     def _judge(self, prompt_id: PromptId, error: ProviderError | None) -> None:
         """Stops the run where a failure for good says that the prompts to come would fail as well."""

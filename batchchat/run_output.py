@@ -92,10 +92,20 @@ class RunOutput:
         Raises:
             ResultsWriteError: It could not be written.
         """
+        await self._writer(outcome).write(self._line(outcome))
+
+    def write_soon(self, outcome: Outcome) -> None:
+        """Queues one line without waiting for it; ``close`` brings it to its file."""
+        self._writer(outcome).write_soon(self._line(outcome))
+
+    def _writer(self, outcome: Outcome) -> ResultsWriter | ErrorsWriter:
         writer = self._results if outcome.error is None else self._errors
         if writer is None:
             raise RuntimeError("an outcome before 'begin'")
-        await writer.write(dump_line(self._to_object(outcome, carry=self._settings.carry)))
+        return writer
+
+    def _line(self, outcome: Outcome) -> bytes:
+        return dump_line(self._to_object(outcome, carry=self._settings.carry))
 
     async def close(self, *, keep_errors: bool = False) -> list[str]:
         """Brings everything to its place and releases the lock; a sentence for each thing that went wrong.

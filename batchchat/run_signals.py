@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 __all__ = ["RunSignals"]
 
@@ -21,7 +21,9 @@ class RunSignals:
     ) -> None:
         self._first, self._second = first, second
         self._seen = 0
+        self._loop = asyncio.get_running_loop()
         self._handled: list[int] = []
+        self._replaced: list[tuple[int, Any]] = []
 
     def __enter__(self) -> "RunSignals":
         loop = asyncio.get_running_loop()
@@ -32,15 +34,23 @@ class RunSignals:
                 continue
             try:
                 loop.add_signal_handler(number, self._received, number)
-            except (NotImplementedError, RuntimeError, ValueError):  # not the main thread, or Windows
+                self._handled.append(number)
+            except NotImplementedError:  # Windows
+                self._replaced.append((number, signal.signal(number, self._from_outside)))
+            except (RuntimeError, ValueError):  # not the main thread
                 continue
-            self._handled.append(number)
         return self
 
     def __exit__(self, *_: object) -> None:
         loop = asyncio.get_running_loop()
         for number in self._handled:
             loop.remove_signal_handler(number)
+        for number, before in self._replaced:
+            signal.signal(number, before)
+
+    def _from_outside(self, number: int, frame: object) -> None:
+        """A handler that may run between any two instructions: it only wakes the loop."""
+        self._loop.call_soon_threadsafe(self._received, number)
 
     def _received(self, number: int) -> None:
         self._seen += 1

@@ -4,7 +4,9 @@ import asyncio
 import os
 import sys
 import threading
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
 from typing import Any, TypeVar
 
 from batchchat.config import JobConfig
@@ -52,21 +54,45 @@ def run_job_sync(
         asyncio.get_running_loop()
     except RuntimeError:
         return run_on_fast_loop(main)
-    results: list[RunReport] = []
-    errors: list[BaseException] = []
+    return _InThread(main).result()
 
-    def target() -> None:
+
+class _InThread:
+    """A run on a loop of its own; an interrupt here ends it there, and is raised once its files are closed."""
+
+    def __init__(self, main: Coroutine[Any, Any, RunReport]) -> None:
+        self._main = main
+        self._outcome: Future[RunReport] = Future()
+        self._cancel: Callable[[], object] = main.close
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="batchchat-run")
+
+    def result(self) -> RunReport:
+        """Waits for the end of the run."""
+        self._thread.start()
         try:
-            results.append(run_on_fast_loop(main))
-        except BaseException as error:
-            errors.append(error)
+            self._thread.join()
+        except BaseException:
+            self._started.wait()
+            self._cancel()
+            self._thread.join()
+            raise
+        return self._outcome.result()
 
-    thread = threading.Thread(target=target, name="batchchat-run")
-    thread.start()
-    thread.join()
-    if errors:
-        raise errors[0]
-    return results[0]
+    def _run(self) -> None:
+        async def watched() -> RunReport:
+            task, loop = asyncio.current_task(), asyncio.get_running_loop()
+            if task is not None:
+                self._cancel = partial(loop.call_soon_threadsafe, task.cancel)
+            self._started.set()
+            return await self._main
+
+        try:
+            self._outcome.set_result(run_on_fast_loop(watched()))
+        except BaseException as error:
+            self._outcome.set_exception(error)
+        finally:
+            self._started.set()
 
 
 def run_on_fast_loop(main: Coroutine[Any, Any, T]) -> T:

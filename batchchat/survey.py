@@ -41,8 +41,13 @@ def survey_input(
     *,
     on_change: OnChange,
     cancelled: Callable[[], bool],
+    check: Callable[[Prompt], None] | None = None,
 ) -> Survey:
-    """Reads the whole input once; nothing is kept of it but counts and the ids that changed."""
+    """Reads the whole input once; nothing is kept of it but counts and the ids that changed.
+
+    Args:
+        check: Raises for a prompt that the provider's settings do not fit.
+    """
     total = done = faults = 0
     first_fault: InputFault | None = None
     changed: list[PromptId] = []
@@ -54,6 +59,8 @@ def survey_input(
             faults += 1
             first_fault = first_fault or item
             continue
+        if check is not None:
+            check(item)
         stored = completed.get(item.id)
         if stored is None:
             continue

@@ -4,6 +4,7 @@ Whatever is queued goes out as one write, and all its writers are told at once.
 """
 
 import asyncio
+import atexit
 import errno
 import os
 import select
@@ -23,6 +24,7 @@ __all__ = ["Appender", "Fsync", "WriteFailedError"]
 Fsync = Literal["interval", "always", "never"]
 _Item = tuple[bytes, "asyncio.Future[None]"]
 _QUEUE_BYTES = 64 * 1024 * 1024
+_AT_EXIT_S = 10.0
 _SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
@@ -100,17 +102,24 @@ class Appender:
         Raises:
             WriteFailedError: It could not be written, now or before.
         """
+        while self._queued_bytes > _QUEUE_BYTES:
+            waiter = asyncio.get_running_loop().create_future()
+            self._room.append(waiter)
+            await waiter
+        await self._put(line)
+
+    def write_soon(self, line: bytes) -> None:
+        """Queues one line and returns; ``close`` waits for it, and raises where it could not be written."""
+        self._put(line).add_done_callback(lambda written: written.cancelled() or written.exception())
+
+    def _put(self, line: bytes) -> asyncio.Future[None]:
         if self._closed:
             raise RuntimeError("write after close")
         loop = self._loop or self._start()
-        while self._queued_bytes > _QUEUE_BYTES:
-            waiter = loop.create_future()
-            self._room.append(waiter)
-            await waiter
         written: asyncio.Future[None] = loop.create_future()
         self._queued_bytes += len(line)
         self._queue.put((line, written))
-        await written
+        return written
 
     async def close(self) -> None:
         """Writes what is queued, brings it to the disk and closes the file.
@@ -127,15 +136,23 @@ class Appender:
             await asyncio.shield(self._ended)
         if self._thread is not None:
             self._thread.join()
+        atexit.unregister(self._at_exit)
         failure = self.failure
         if failure is not None:
             raise failure
 
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._run, name="batchchat-results")
+        # A daemon, so that a process whose loop ended without ``close`` can end; what is queued is written even then.
+        self._thread = threading.Thread(target=self._run, name="batchchat-results", daemon=True)
         self._thread.start()
+        atexit.register(self._at_exit)
         return self._loop
+
+    def _at_exit(self) -> None:
+        if self._thread is not None and self._thread.is_alive():
+            self._queue.put(None)
+            self._thread.join(_AT_EXIT_S)
 
     def _run(self) -> None:
         """The thread: one round for everything that is queued."""

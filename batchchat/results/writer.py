@@ -68,7 +68,7 @@ class ResultsWriter(Appender):
             self._look_up()
         elif self._regular:
             if self._syncer is None:
-                self._syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync")
+                self._syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync", daemon=True)
                 self._syncer.start()
             self._dirty.set()
 
