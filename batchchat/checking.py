@@ -37,14 +37,21 @@ def check_input(
     params: Mapping[str, Any],
     rates: Sequence[Rate],
     tokens_per_minute: int | None,
+    check: Callable[[Prompt], None] | None = None,
 ) -> CheckReport:
-    """Reads the whole input; every fault is told as it is found."""
+    """Reads the whole input; every fault is told as it is found.
+
+    Args:
+        check: Raises for a prompt that the provider's settings do not fit.
+    """
     prompts = requests = faults = tokens = 0
     for item in items:
         if isinstance(item, InputFault):
             faults += 1
             tell_fault(item)
             continue
+        if check is not None:
+            check(item)
         prompts += 1
         requests += max(1, len(item.turns))
         turns = [{"role": "user", "content": turn} for turn in item.turns]

@@ -1,7 +1,7 @@
 """One run of one job: what it holds, what stops it, how it ends."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext, suppress
 from typing import Literal
 
@@ -45,6 +45,7 @@ class JobRun:
         self._admission = Admission(self._limiter)
         self._concurrency = fit_concurrency(job.concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
+        self.check_prompt: Callable[[Prompt], None] | None = getattr(self._provider, "check_prompt", None)
         self._reader = PromptReader(job.input_settings())
         self._tally = Tally()
         self._rules = StopRules()
@@ -127,7 +128,7 @@ class JobRun:
             self._fingerprint,
             on_change=self._job.on_change,
             cancelled=lambda: self._stop_reason is not None,
-            check=getattr(self._provider, "check_prompt", None),
+            check=self.check_prompt,
         )
         if self._stop_reason is not None:
             return None

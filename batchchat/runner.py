@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from batchchat.config import JobConfig
 from batchchat.job_run import JobRun
 from batchchat.observer import Observers, RunObserver, RunReport
+from batchchat.records import Prompt
 
 __all__ = ["check_settings", "run_job", "run_job_sync", "run_on_fast_loop"]
 
@@ -109,11 +110,13 @@ def run_on_fast_loop(main: Coroutine[Any, Any, T]) -> T:
         return runner.run(main)
 
 
-def check_settings(job: JobConfig) -> None:
+def check_settings(job: JobConfig) -> Callable[[Prompt], None] | None:
     """Makes everything of a run that can be made without a file or a request.
+
+    Returns:
+        What raises ``ConfigError`` for a prompt that the provider's settings do not fit, where the provider has it.
 
     Raises:
         ConfigError: The job cannot be run as it is.
     """
-    if job.provider:
-        JobRun(job, Observers(()), os.environ)
+    return JobRun(job, Observers(()), os.environ).check_prompt if job.provider else None

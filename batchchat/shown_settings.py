@@ -1,19 +1,20 @@
 """A job's settings as they may stand in a summary: nothing secret in them."""
 
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
 from batchchat.config import JobConfig
+from batchchat.providers.address import masked_url
+from batchchat.scalars import names_secret
 
-__all__ = ["shown_settings", "shown_url"]
+__all__ = ["shown_settings"]
 
 _NO_SECRETS = ("user-agent", "accept", "accept-language", "x-title", "http-referer")
 
 
 def shown_settings(job: JobConfig) -> dict[str, Any]:
-    """Every setting; values of headers, and user names and passwords in addresses, as ``***``."""
+    """Every setting; values of headers, of what is named like a secret, and passwords in addresses, as ``***``."""
     shown: dict[str, Any] = msgspec.to_builtins(job)
     shown["rate"] = [str(rate) for rate in job.rate]
     provider = shown["provider"] = dict(shown["provider"])
@@ -23,16 +24,7 @@ def shown_settings(job: JobConfig) -> dict[str, Any]:
         }
     for section, key in ((provider, "base_url"), (shown, "proxy")):
         if isinstance(section.get(key), str):
-            section[key] = shown_url(section[key])
+            section[key] = masked_url(section[key])
+    for section in (provider, shown["prompt"]["params"]):
+        section.update({name: "***" for name, value in section.items() if value and names_secret(str(name))})
     return shown
-
-
-def shown_url(url: str) -> str:
-    """The address without user name, password and query."""
-    try:
-        parts = urlsplit(url if "://" in url else f"//{url}")
-        host = parts.netloc.rpartition("@")
-    except ValueError:
-        return "***"
-    hidden = parts._replace(netloc=f"***@{host[2]}" if host[1] else host[2], query="***" if parts.query else "")
-    return hidden.geturl()

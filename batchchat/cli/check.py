@@ -35,7 +35,7 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
     from batchchat.records import InputFault
     from batchchat.runner import check_settings
 
-    check_settings(_without_folders(job))
+    check = check_settings(_without_folders(job))
     faults: list[dict[str, Any]] = []
 
     def tell(fault: InputFault) -> None:
@@ -50,6 +50,7 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
         params=job.prompt.params,
         rates=job.rate,
         tokens_per_minute=job.tokens_per_minute,
+        check=check,
     )
     if as_json:
         shown = {

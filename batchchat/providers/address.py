@@ -4,7 +4,18 @@ from urllib.parse import urljoin, urlsplit
 
 from batchchat.errors import ConfigError, ProtocolError
 
-__all__ = ["checked_base_url", "moved_base"]
+__all__ = ["checked_base_url", "masked_url", "moved_base"]
+
+
+def masked_url(url: str) -> str:
+    """The address without user name, password and query; ``***`` where it is no address."""
+    try:
+        parts = urlsplit(url if "://" in url else f"//{url}")
+        _, at, host = parts.netloc.rpartition("@")
+    except ValueError:
+        return "***"
+    hidden = parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "")
+    return hidden.geturl()
 
 
 def checked_base_url(url: str | None, kind: str) -> str:
@@ -20,9 +31,9 @@ def checked_base_url(url: str | None, kind: str) -> str:
         host, _ = parts.hostname, parts.port
         (host or "").encode("idna")
     except ValueError as error:  # UnicodeError is one
-        raise ConfigError(f"base_url: {url!r} is no address ({error}); expected http(s)://host") from error
+        raise ConfigError(f"base_url: {masked_url(url)!r} is no address; expected http(s)://host") from error
     if parts.scheme not in ("http", "https") or not host:
-        raise ConfigError(f"base_url: expected http(s)://host, found {url!r}")
+        raise ConfigError(f"base_url: expected http(s)://host, found {masked_url(url)!r}")
     path = parts.path.rstrip("/").removesuffix("/wp-json")
     return parts._replace(path=path, query="", fragment="").geturl()
 

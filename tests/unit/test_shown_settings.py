@@ -5,7 +5,8 @@ import json
 import pytest
 
 from batchchat.config import load_job
-from batchchat.shown_settings import shown_settings, shown_url
+from batchchat.providers.address import masked_url
+from batchchat.shown_settings import shown_settings
 
 JOB = {"provider.name": "ai-engine", "provider.base_url": "https://user:s3cret@h.example/x?key=s3cret",
        "provider.headers.X-Key": "s3cret", "provider.headers.Authorization": "Bearer s3cret",
@@ -55,4 +56,4 @@ def test_key_is_shown_by_the_name_of_its_variable_only() -> None:
     ],
 )
 def test_address_is_shown_without_names_and_passwords(url: str, shown: str) -> None:
-    assert shown_url(url) == shown
+    assert masked_url(url) == shown
