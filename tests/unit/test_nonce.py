@@ -197,7 +197,9 @@ def test_older_nonce_does_not_replace_a_newer_one_on_disk(tmp_path: Path) -> Non
     assert stored.value == "newer"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"nonce": 3}', b'{"site": "other", "nonce": "n", "obtained_at": 1}'])
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"[]", b'{"nonce": 3}', b'{"site": "other", "nonce": "n", "obtained_at": 1}']
+)
 def test_damaged_store_is_as_good_as_none(tmp_path: Path, content: bytes) -> None:
     store = NonceStore(str(tmp_path), SITE)
     store.write(StoredNonce(value="n", age_s=0))
