@@ -164,6 +164,8 @@ class JobRun:
         if trouble is not None:
             self._observer.notice(trouble, 0)
         self._observer.run_started(plan)
+        if (warning := space_warning(self._files, 0 if total is None else total - completed)) is not None:
+            self._observer.notice(warning, 0)
         if self._concurrency < job.concurrency:
             self._observer.notice(
                 f"concurrency is {self._concurrency} and not {job.concurrency}: the limit on open files allows no more",

@@ -11,7 +11,7 @@ from batchchat.errors import ConfigError
 from batchchat.observer import RunObserver
 from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, InputFault, Outcome
-from batchchat.results import RunFiles, run_files
+from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
 
 __all__ = ["checked_files", "fault_outcome", "is_input", "make_provider", "output_settings"]
@@ -76,6 +76,17 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         environ=environ,
     )
     return provider_class(config, context)
+
+
+def space_warning(files: RunFiles, prompts: int) -> str | None:
+    """A sentence where the disk is likely to be full before the last answer, at 2 kB a line; it may not be so."""
+    free = None if files.stream else free_space_bytes(files.results)
+    if free is None or free >= prompts * _LINE_BYTES:
+        return None
+    return (
+        f"{files.results}: {free // 1024} kB are free there, and {prompts} answers may need "
+        f"{prompts * _LINE_BYTES // 1024} kB; a run that finds the disk full stops with every answer kept"
+    )
 
 
 def fault_outcome(fault: InputFault) -> Outcome:

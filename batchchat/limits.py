@@ -140,6 +140,11 @@ class Limiter:
         self.admitted = 0
         self.waited_s = 0.0
 
+    @property
+    def counts_tokens(self) -> bool:
+        """Whether there is a token budget, so that requests have to be estimated."""
+        return self._budget is not None
+
     async def acquire(self, tokens: int = 0) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
 

@@ -7,9 +7,9 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO, cast
 
-from batchchat.durations import render_duration
 from batchchat.errors import ProviderError
 from batchchat.observer import RunPlan, RunReport
+from batchchat.progress_counts import Heartbeat, RunCounts
 from batchchat.records import Outcome, PromptId
 
 __all__ = ["JsonProgress", "LineProgress", "RichProgress", "choose_progress", "safe_writer", "visible"]
@@ -57,57 +57,6 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
-class _Counts:
-    """Figures of the running run."""
-
-    def __init__(self) -> None:
-        self.plan = RunPlan(total=None, completed=0, concurrency=0, output="")
-        self.done = self.failed = self.retrying = 0
-        self._retried: set[PromptId] = set()
-        self._began = time.monotonic()
-
-    def start(self, plan: RunPlan) -> None:
-        self.plan = plan
-        self._began = time.monotonic()
-
-    def attempt_failed(self, prompt_id: PromptId, retried: bool) -> None:
-        if retried:
-            self._retried.add(prompt_id)
-        self.retrying = len(self._retried)
-
-    def finished(self, outcome: Outcome) -> None:
-        self._retried.discard(outcome.id)
-        self.retrying = len(self._retried)
-        if outcome.error is None:
-            self.done += 1
-        else:
-            self.failed += 1
-
-    @property
-    def rate(self) -> float:
-        """Prompts finished a second since the start."""
-        elapsed = time.monotonic() - self._began
-        return (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
-
-    @property
-    def left_s(self) -> float | None:
-        """Seconds until the end at this rate; None where total or rate is not known."""
-        if self.plan.total is None or not self.rate:
-            return None
-        return max(0, self.plan.total - self.plan.completed - self.done - self.failed) / self.rate
-
-    def line(self) -> str:
-        """The figures in one plain line."""
-        total = "?" if self.plan.total is None else str(self.plan.total)
-        parts = [f"{self.plan.completed + self.done}/{total} answered", f"{self.failed} failed"]
-        if self.retrying:
-            parts.append(f"{self.retrying} retrying")
-        parts.append(f"{self.rate:.3g}/s")
-        if self.left_s is not None:
-            parts.append(f"about {render_duration(self.left_s)} left")
-        return ", ".join(parts)
-
-
 class LineProgress:
     """Plain lines: at most one of progress every 30 s, and messages up to the verbosity asked for.
 
@@ -117,12 +66,14 @@ class LineProgress:
 
     def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S) -> None:
         self._write, self._verbosity, self._every_s = write, verbosity, every_s
-        self._counts = _Counts()
+        self._counts = RunCounts()
         self._last = time.monotonic()
+        self._heartbeat = Heartbeat(every_s, self._tell_progress)
 
     def run_started(self, plan: RunPlan) -> None:
         """Tells the plan."""
         self._counts.start(plan)
+        self._heartbeat.start()
         if self._verbosity >= 0:
             total = "prompts from a stream" if plan.total is None else _count(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
@@ -139,10 +90,7 @@ class LineProgress:
         self._counts.finished(outcome)
         if self._verbosity >= 2:
             self._write(outcome_line(outcome))
-        now = time.monotonic()
-        if self._verbosity >= 0 and now - self._last >= self._every_s:
-            self._last = now
-            self._write(f"batchchat: {self._counts.line()}")
+        self._tell_progress()
 
     def notice(self, message: str, level: int) -> None:
         """Tells a message of this level or below."""
@@ -151,9 +99,17 @@ class LineProgress:
 
     def run_finished(self, report: RunReport) -> None:
         """Nothing more: the summary is the command's."""
+        self._heartbeat.stop()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Ends the lines of progress."""
+        self._heartbeat.stop()
+
+    def _tell_progress(self) -> None:
+        now = time.monotonic()
+        if self._verbosity >= 0 and now - self._last >= self._every_s:
+            self._last = now
+            self._write(f"batchchat: {self._counts.line()}")
 
 
 class JsonProgress:
@@ -161,12 +117,14 @@ class JsonProgress:
 
     def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S) -> None:
         self._write, self._verbosity, self._every_s = write, verbosity, every_s
-        self._counts = _Counts()
+        self._counts = RunCounts()
         self._last = time.monotonic()
+        self._heartbeat = Heartbeat(every_s, self._tell_progress)
 
     def run_started(self, plan: RunPlan) -> None:
         """Event ``run_started``."""
         self._counts.start(plan)
+        self._heartbeat.start()
         self._tell("run_started", 0, total=plan.total, completed=plan.completed, concurrency=plan.concurrency)
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
@@ -180,6 +138,9 @@ class JsonProgress:
         """Event ``prompt_finished`` with ``-vv``, ``progress`` at most every 30 s."""
         self._counts.finished(outcome)
         self._tell("prompt_finished", 2, id=outcome.id, status=outcome.status, attempts=outcome.attempts)
+        self._tell_progress()
+
+    def _tell_progress(self) -> None:
         now = time.monotonic()
         if now - self._last >= self._every_s:
             self._last = now
@@ -201,6 +162,7 @@ class JsonProgress:
 
     def run_finished(self, report: RunReport) -> None:
         """Event ``run_finished`` with the counts; with ``-q`` only if something went wrong."""
+        self._heartbeat.stop()
         self._tell(
             "run_finished",
             _ALWAYS if report.exit_code else 0,
@@ -222,7 +184,8 @@ class JsonProgress:
         self._tell("resume", _ALWAYS, command=command)
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Ends the lines of progress."""
+        self._heartbeat.stop()
 
     def _tell(self, event: str, level: int, **keys: Any) -> None:
         if level <= self._verbosity or level == _ALWAYS:
@@ -239,7 +202,7 @@ class RichProgress:
         from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         self._verbosity = verbosity
-        self._counts = _Counts()
+        self._counts = RunCounts()
         self._console = Console(
             file=cast(TextIO, _Careless(stream)),
             highlight=False,

@@ -202,7 +202,8 @@ class Worker:
             life.holds_slot = True
         try:
             life.begin()
-            self._admission.expect(estimated_tokens(request.messages, request.system, request.params))
+            counted = self._limiter.counts_tokens
+            self._admission.expect(estimated_tokens(request.messages, request.system, request.params) if counted else 0)
             completion = await self._provider.complete(request)
         except ProviderError as error:
             self._failed(error, life)

@@ -1,5 +1,6 @@
 """Progress: what is told, how often, and that nothing in it steers a terminal or stops a run."""
 
+import asyncio
 import contextlib
 import io
 import json
@@ -303,3 +304,18 @@ def test_form_follows_what_was_asked_for_and_where_it_goes(terminal) -> None:
     assert isinstance(choose_progress(stream, verbosity=0, log_format="json"), JsonProgress)
     assert isinstance(choose_progress(io.StringIO(), verbosity=0, log_format="text"), LineProgress)
     assert sys.stderr is not stream
+
+
+def test_line_progress_goes_on_while_nothing_finishes() -> None:
+    """A service that is silent for minutes must not look like a run that hangs."""
+    lines: list[str] = []
+
+    async def silent() -> None:
+        progress = LineProgress(lines.append, verbosity=0, every_s=0.01)
+        progress.run_started(RunPlan(total=3, completed=0, concurrency=1, output="r.jsonl"))
+        while len(lines) < 4:
+            await asyncio.sleep(0.001)
+        progress.close()
+
+    asyncio.run(asyncio.wait_for(silent(), 20))
+    assert all("0/3 answered" in line for line in lines[1:])
