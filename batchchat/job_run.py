@@ -9,7 +9,7 @@ from batchchat.admission import Abandoned, Admission
 from batchchat.config import JobConfig
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
-from batchchat.job_setup import checked_files, fault_outcome, is_input, make_provider, output_settings
+from batchchat.job_setup import checked_files, fault_outcome, is_input, make_provider, output_settings, space_warning
 from batchchat.limits import Limiter
 from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool

@@ -14,7 +14,9 @@ from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
 
-__all__ = ["checked_files", "fault_outcome", "is_input", "make_provider", "output_settings"]
+__all__ = ["checked_files", "fault_outcome", "is_input", "make_provider", "output_settings", "space_warning"]
+
+_LINE_BYTES = 2048
 
 
 def checked_files(job: JobConfig) -> RunFiles:
