@@ -14,6 +14,8 @@ __all__ = ["checked_calls", "load_lenient", "looks_like_html", "plain_text", "us
 
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _MOST_DIGITS = 4000
+_MOST_LEVELS = 1024
+_TOO_DEEP = f"the service sent JSON nested deeper than {_MOST_LEVELS} levels"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 
 
@@ -35,15 +37,19 @@ def load_lenient(data: bytes | str) -> Any:
 
     Raises:
         json.JSONDecodeError: It is no JSON.
+        ProtocolError: It is nested so deeply that it is no answer of a chat service.
     """
     try:
         return orjson.loads(data)
     except orjson.JSONDecodeError:
         text = data.decode("utf-8", "replace") if isinstance(data, bytes) else data
         try:
-            return json.loads(text, parse_int=_int_or_float)
+            value = json.loads(text, parse_int=_int_or_float)
         except RecursionError as error:
-            raise json.JSONDecodeError("nested too deeply", "", 0) from error
+            raise ProtocolError(_TOO_DEEP, status=200) from error
+    if not nested_within(value, _MOST_LEVELS):
+        raise ProtocolError(_TOO_DEEP, status=200)
+    return value
 
 
 def _int_or_float(digits: str) -> int | float:

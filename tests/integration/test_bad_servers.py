@@ -195,7 +195,7 @@ FAILED = {
     "error is true": ("openai", stream({"error": True}), "server"),
     "error code no digit of ours": ("openai", plain(400, '{"error":{"code":"²²²"}}'), "invalid_request"),
     "error code of many digits": ("openai", plain(400, f'{{"error":{{"code":"{LONG}"}}}}'), "invalid_request"),
-    "body nested deeply": ("openai", plain(200, '{"choices":%s}' % DEEP), "incomplete"),
+    "body nested deeply": ("openai", plain(200, '{"choices":%s}' % DEEP), "protocol"),
     "a list": ("openai", plain(200, "[1]"), "protocol"),
     "nothing": ("openai", plain(200, ""), "incomplete"),
     "a page": ("openai", plain(200, "<html>Welcome</html>"), "protocol"),
