@@ -13,13 +13,13 @@ from email.utils import parsedate_to_datetime
 import msgspec
 import stamina
 
-__all__ = ["RetryPolicy", "attempts", "parse_retry_after", "requested_wait_s"]
+__all__ = ["MOST_WAIT_S", "RetryPolicy", "attempts", "parse_retry_after", "requested_wait_s"]
 
 # Retries are told by observers; without a handler, logging would print each to standard error as well.
 logging.getLogger("stamina").addHandler(logging.NullHandler())
 
 # Beyond this a header's number is a fault of its sender, not a wish: a hundred years.
-_ABSURD_S = 100 * 366 * 86400.0
+MOST_WAIT_S = 100 * 366 * 86400.0
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,8 +75,8 @@ def parse_retry_after(value: str, now: datetime) -> float | None:
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)
         seconds = (date - now).total_seconds()
-        return seconds if 0 < seconds <= _ABSURD_S else None
-    return seconds if math.isfinite(seconds) and 0 <= seconds <= _ABSURD_S else None
+        return seconds if 0 < seconds <= MOST_WAIT_S else None
+    return seconds if math.isfinite(seconds) and 0 <= seconds <= MOST_WAIT_S else None
 
 
 def requested_wait_s(headers: Mapping[str, str]) -> float | None:

@@ -21,7 +21,7 @@ from batchchat.errors import (
 )
 from batchchat.providers.status import status_error
 from batchchat.providers.text import looks_like_html, plain_text
-from batchchat.retry import requested_wait_s
+from batchchat.retry import MOST_WAIT_S, requested_wait_s
 
 __all__ = ["is_nonce_code", "page_error", "prose_error", "refusal_error"]
 
@@ -111,10 +111,11 @@ def page_error(body: bytes) -> ProviderError:
 
 
 def _wait_in(message: str) -> float | None:
-    """Seconds of a "try again in 1m20s" inside a text."""
+    """Seconds of a "try again in 1m20s" inside a text; None where there is none, or none with any sense."""
     match = _WAIT.search(message)
     if match is None or not any(match.groups()):
         return None
     hours, minutes, amount, unit = match.groups()
     seconds = float(amount or 0) / (1000 if unit == "ms" else 1)
-    return float(hours or 0) * 3600 + float(minutes or 0) * 60 + seconds
+    seconds += float(hours or 0) * 3600 + float(minutes or 0) * 60
+    return seconds if seconds <= MOST_WAIT_S else None

@@ -259,6 +259,15 @@ async def test_redirected_post_stops_the_run_with_a_sentence(tmp_path: Path, sta
     assert all("redirects" in line["error"]["message"] for line in errors)
 
 
+async def test_wait_told_in_prose_without_any_sense_does_not_pause_the_run(tmp_path: Path) -> None:
+    """With ``--max-retry-wait 0`` any wait is made, and one without end would be made for ever."""
+    absurd = plain(200, '{"success":false,"message":"rate limit, try again in %sh"}' % LONG[:400])
+    async with RawServer(absurd) as server:
+        code, _, errors, _ = await ask(server, tmp_path, count=1, retry__retries=1, retry__max_wait="0")
+    assert code == 1
+    assert [(line["error"]["type"], line["attempts"]) for line in errors] == [("rate_limit", 2)]
+
+
 async def test_compressed_answer_counts_with_its_whole_length(tmp_path: Path) -> None:
     """A gzip bomb is stopped at the ceiling of an answer, as any long one."""
     bomb = gzip.compress(b"x" * 50_000_000)
