@@ -56,6 +56,9 @@ class AnswerReader:
             if not self._is_stream:
                 self._raw.append(chunk)
             for event in self._decoder.feed(chunk):
+                if self._is_stream and not self._deltas and event.data.startswith(_LIVE):
+                    self._live.append(event.data)
+                    continue
                 told = self._take(event, reply)
                 if told is not None:
                     yield told

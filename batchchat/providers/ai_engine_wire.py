@@ -4,7 +4,6 @@ Source: the plug-in's chat protocol as captured from versions 2.5.3, 2.8.9 and 3
 """
 
 import random
-import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,17 +45,11 @@ _RESERVED = frozenset(
 )
 _RENAMED = {"max_tokens": "maxTokens", "max_completion_tokens": "maxTokens"}
 _SITE_HISTORY = 15  # messages of history that a site keeps unless told otherwise
-_ALPHABET = string.digits + string.ascii_lowercase
 
 
 def fresh_chat_id() -> str:
-    """A random conversation id of the form the plug-in's own client makes: 11 base-36 characters."""
-    number = random.getrandbits(57)
-    digits = []
-    for _ in range(11):
-        number, digit = divmod(number, 36)
-        digits.append(_ALPHABET[digit])
-    return "".join(digits)
+    """A random conversation id of the length that the plug-in's own client makes: 11 characters."""
+    return f"{random.getrandbits(44):011x}"
 
 
 def site_params(params: Mapping[str, Any]) -> dict[str, Any]:
