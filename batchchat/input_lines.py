@@ -6,7 +6,7 @@ Source: the forms are those of docs/input.md; the batch line is OpenAI's Batch A
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchchat.jsonl import json_type
-from batchchat.records import PromptId
+from batchchat.records import Prompt, PromptId
 
 if TYPE_CHECKING:
     from batchchat.templates import Template
@@ -31,6 +31,21 @@ class Ask(NamedTuple):
     model: str | None
     params: dict[str, Any]
     chat_id: str | None
+
+    def to_prompt(self, prompt_id: PromptId, *, index: int, line_number: int, line: dict[str, Any]) -> Prompt:
+        """The prompt that asks for this, with the identity and place that are given."""
+        return Prompt(
+            id=prompt_id,
+            index=index,
+            line_number=line_number,
+            messages=self.messages,
+            system=self.system,
+            turns=self.turns,
+            model=self.model,
+            params=self.params,
+            chat_id=self.chat_id,
+            line=line,
+        )
 
 
 def read_ask(fields: dict[str, Any], prompt: "Template | None", system: "Template | None") -> Ask:

@@ -120,18 +120,7 @@ class _Reading:
             return InputFault(path=path, line_number=line_number, index=index, reason=str(error), line=record)
         if prompt_id is None:
             return None
-        return Prompt(
-            id=prompt_id,
-            index=index,
-            line_number=line_number,
-            messages=ask.messages,
-            system=ask.system,
-            turns=ask.turns,
-            model=ask.model,
-            params=ask.params,
-            chat_id=ask.chat_id,
-            line=line,
-        )
+        return ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)
 
     def _new_id(self, ask: Ask, place: int) -> PromptId:
         digest = auto_id(ask)

@@ -192,18 +192,7 @@ def _numbered(prompts: Iterable[PromptLike]) -> Iterator[Prompt | Outcome]:
             digest = auto_id(ask)
             seen[digest] += 1
             prompt_id = digest if seen[digest] == 1 else f"{digest}-{seen[digest]}"
-        yield Prompt(
-            id=prompt_id,
-            index=index,
-            line_number=index + 1,
-            messages=ask.messages,
-            system=ask.system,
-            turns=ask.turns,
-            model=ask.model,
-            params=ask.params,
-            chat_id=ask.chat_id,
-            line=line,
-        )
+        yield ask.to_prompt(prompt_id, index=index, line_number=index + 1, line=line)
 
 
 def _failed(index: int, reason: str, fields: dict[str, Any] | None) -> Outcome:
