@@ -1,7 +1,9 @@
 """The files of one run as one thing: answers, failures and the summary, opened, written and closed together."""
 
+import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import UTC, datetime
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -133,10 +135,18 @@ class RunOutput:
         """Writes the summary of the ended run; a sentence where it could not be written."""
         counts = msgspec.to_builtins(report)
         del counts["first_answers"]
-        return self._write_summary({"state": "finished", **counts}, settings)
+        finished = report.answered + report.failed
+        per_s = round(finished / report.duration_s, 3) if report.duration_s else None
+        keys = {"state": "finished", **counts, "per_s": per_s, "cost_usd": None, "versions": _versions()}
+        return self._write_summary(keys, settings)
 
     def _write_summary(self, keys: dict[str, Any], settings: Mapping[str, Any]) -> str | None:
         if self.files.summary is None:
             return None
         content = {**process_keys(), **keys, "version": VERSION, "results": self.files.results, "settings": settings}
         return write_summary(self.files.summary, content)
+
+
+def _versions() -> dict[str, str]:
+    """Versions that a fault may depend on."""
+    return {"python": platform.python_version()} | {name: version(name) for name in ("aiohttp", "msgspec", "orjson")}

@@ -91,9 +91,11 @@ def _run_told_as_json(job: "JobConfig", verbosity: int) -> int:
 
 
 def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress") -> RunReport:
+    from batchchat.descriptors import check_descriptors
     from batchchat.runner import run_job, run_on_fast_loop
 
     try:
+        check_descriptors()
         return run_on_fast_loop(run_job(job, observers=[progress], handle_signals=True))
     finally:
         progress.close()

@@ -551,6 +551,9 @@ async def test_summary_tells_counts_and_settings(files) -> None:
     assert summary["state"] == "finished"
     assert (summary["total"], summary["answered"], summary["exit_code"]) == (3, 3, 0)
     assert summary["attempts"] == {"server": 3, "answered": 3}
+    assert summary["per_s"] > 0
+    assert summary["cost_usd"] is None, "no prices are known"
+    assert summary["versions"].keys() == {"python", "aiohttp", "msgspec", "orjson"}
     assert summary["settings"]["provider"]["name"] == "ai-engine"
 
 
