@@ -192,7 +192,14 @@ class JobRun:
 
     async def _work(self, worker: Worker, output: RunOutput) -> None:
         job = self._job
-        items = to_do(self._reader, output.completed, self._fingerprint, on_change=job.on_change, lenient=job.lenient)
+        items = to_do(
+            self._reader,
+            output.completed,
+            self._fingerprint,
+            on_change=job.on_change,
+            lenient=job.lenient,
+            skipped=self._tally.skip,
+        )
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
 
         async def handle(item: ToDo) -> None:
@@ -277,7 +284,7 @@ class JobRun:
     def _report(self, survey: Survey | None) -> RunReport:
         reason = self._stop_reason
         pending = None
-        before = survey.completed if survey is not None else 0
+        before = survey.completed if survey is not None else self._tally.skipped
         if survey is not None:
             pending = survey.total - before - self._tally.answered - self._tally.failed
         if reason is not None:
@@ -286,7 +293,7 @@ class JobRun:
             code = 1 if self._tally.failed else 0
         total = survey.total if survey is not None else None
         if survey is None and reason is None:
-            total, pending = self._tally.answered + self._tally.failed, 0
+            total, pending = before + self._tally.answered + self._tally.failed, 0
         return self._tally.report(
             exit_code=code,
             reason=reason.kind if reason else "failures" if self._tally.failed else "completed",

@@ -78,10 +78,14 @@ def to_do(
     *,
     on_change: OnChange,
     lenient: bool,
+    skipped: Callable[[], None],
 ) -> Iterator[ToDo]:
     """Prompts without an answer, each with its fingerprint, and faulty lines; one error at the end where it must end.
 
     An error is told as an item and not raised, so that the prompts on the wire can come to their end.
+
+    Args:
+        skipped: Called for each prompt whose stored answer stands.
     """
     try:
         for item in items:
@@ -93,23 +97,30 @@ def to_do(
                 continue
             stored = completed.get(item.id)
             if stored is not None and (on_change == "keep" or _fits(stored, fingerprint_of(item))):
+                skipped()
                 continue
             if stored is not None:
-                yield mismatch(item.id, 1)
+                yield mismatch(item.id, 1, stream=on_change == "redo")
                 return
             yield item, fingerprint_of(item)
     except BatchchatError as error:
         yield error
 
 
-def mismatch(prompt_id: PromptId, count: int) -> ResultsMismatchError:
-    """The error that stored answers do not fit their prompts or settings any more."""
+def mismatch(prompt_id: PromptId, count: int, *, stream: bool = False) -> ResultsMismatchError:
+    """The error that stored answers do not fit their prompts or settings any more.
+
+    Args:
+        stream: Whether they are to be asked again, but the input is a stream, which tells of them too late.
+    """
     what = f"the stored answer of prompt {prompt_id!r}" if count == 1 else f"{count} stored answers ({prompt_id!r}, …)"
     verb = "does" if count == 1 else "do"
-    return ResultsMismatchError(
-        f"{what} {verb} not fit the prompt or settings of now; "
-        "--on-change redo asks again, --on-change keep leaves what is stored"
+    advice = (
+        "--on-change redo needs the prompts as a file, as a stream cannot be read ahead"
+        if stream
+        else "--on-change redo asks again, --on-change keep leaves what is stored"
     )
+    return ResultsMismatchError(f"{what} {verb} not fit the prompt or settings of now; {advice}")
 
 
 def _fits(stored: int, fingerprint: str) -> bool:

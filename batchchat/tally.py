@@ -16,13 +16,17 @@ class Tally:
     """Adds outcomes up; holds no more than the first few answers and one example of each failure."""
 
     def __init__(self) -> None:
-        self.answered = self.failed = 0
+        self.answered = self.failed = self.skipped = 0
         self.attempts: dict[str, int] = {}
         self._usage = Usage()
         self._groups: dict[str, FailureGroup] = {}
         self._first: list[tuple[PromptId, str]] = []
         self._started_at = datetime.now(UTC)
         self._started = time.monotonic()
+
+    def skip(self) -> None:
+        """Counts a prompt whose answer is there already; called by the one thread that reads the input."""
+        self.skipped += 1
 
     def add(self, outcome: Outcome) -> None:
         """Counts one outcome that is in its file."""

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ from tests.runs import (
     kill,
     read_lines,
     run,
+    run_arguments,
     serving,
     start_run,
     wait_until,
@@ -176,10 +178,6 @@ def test_standard_error_that_is_full_does_not_stop_the_run(tmp_path: Path) -> No
     with serving(tmp_path) as server, open("/dev/full", "w") as full:
         process = start_run(server, prompts, results, "-vv")
         assert finish(process)[0] == 0
-        import subprocess
-
-        from tests.runs import run_arguments
-
         second = tmp_path / "second.jsonl"
         assert subprocess.run(run_arguments(server, prompts, second, "-vv"), stderr=full, check=False).returncode == 0
     assert_all_answered(second, range(10))
@@ -209,3 +207,39 @@ def test_next_run_uses_the_stored_nonce(tmp_path: Path) -> None:
         third = tmp_path / "third.jsonl"
         assert run(server, prompts, third, "--no-nonce-cache")[0] == 0
         assert [request["kind"] for request in server.requests()].count("session") == 2
+
+
+def test_stream_is_resumed_and_counted_too(tmp_path: Path) -> None:
+    """A stream cannot be checked before, but what it repeats is not asked again."""
+    prompts, results = write_prompts(tmp_path / "prompts.jsonl", 6), tmp_path / "results.jsonl"
+    with serving(tmp_path) as server:
+        for expected in ("6 of 6 answered, 0 failed", "6 of 6 answered (6 before this run), 0 failed"):
+            with open(prompts, "rb") as stream:
+                done = subprocess.run(
+                    run_arguments(server, "-", results),
+                    stdin=stream,
+                    capture_output=True,
+                    text=True,
+                    timeout=50,
+                    check=False,
+                )
+            assert done.returncode == 0, done.stderr
+            assert expected in done.stderr
+        assert len(server.chats()) == 6
+        prompts.write_text(prompts.read_text().replace("question 3", "other"))
+        for options, words in (
+            ((), "--on-change redo asks again"),
+            (("--on-change", "redo"), "needs the prompts as a file"),
+        ):
+            with open(prompts, "rb") as stream:
+                done = subprocess.run(
+                    run_arguments(server, "-", results, *options),
+                    stdin=stream,
+                    capture_output=True,
+                    text=True,
+                    timeout=50,
+                    check=False,
+                )
+            assert done.returncode == 3
+            assert words in done.stderr
+    assert_all_answered(results, range(6))
