@@ -1,11 +1,18 @@
 """Shared by all tests: no connection leaves this machine, and mocked answers fit the installed aiohttp."""
 
+import os
 import socket
 from types import SimpleNamespace
 
 import aiohttp
+import hypothesis
 import pytest
 from aioresponses import core as aioresponses_core
+
+
+# The same examples every time, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=default explores.
+hypothesis.settings.register_profile("repeatable", derandomize=True)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
 @pytest.fixture(autouse=True)

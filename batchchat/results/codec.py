@@ -114,11 +114,10 @@ def find_damage(fd: int, kind: Compression | None, *, end: int) -> tuple[Damage,
         if member_end is not None and member_end <= end:
             position = member_end
             continue
-        if member_end is not None:
-            found.append(Damage(start=position, length=end - position, kind="cut"))
-            break
         following = _next_member(fd, kind, position + 1, end)
-        found.append(Damage(start=position, length=following - position, kind="corrupt"))
+        # A damaged length can make a member seem to go on over the ones behind it; only the last one can be cut.
+        cut = member_end is not None and following == end
+        found.append(Damage(start=position, length=following - position, kind="cut" if cut else "corrupt"))
         position = following
     return tuple(found)
 

@@ -78,6 +78,16 @@ def test_cut_at_every_byte_of_the_last_two_lines_loses_only_what_is_cut(ending):
             assert len(again.completed) == len(lines)
 
 
+def test_member_whose_header_lies_costs_no_member_behind_it():
+    """Without its content size and checksum, a frame seems to go on over the whole ones that follow."""
+    members = members_of(".zst")
+    at = len(members[0]) + 4
+    content = b"".join(members)
+    with Folder(".zst", content[:at] + b"\0" + content[at + 1 :]) as folder:
+        folder.reopen()
+        assert folder.lines() == [LINES[0], LINES[2], LINES[3]]
+
+
 @pytest.mark.parametrize("ending", ENDINGS)
 @given(data=st.data())
 @settings(max_examples=60, deadline=None)
