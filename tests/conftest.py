@@ -9,7 +9,6 @@ import hypothesis
 import pytest
 from aioresponses import core as aioresponses_core
 
-
 # The same examples every time, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=default explores.
 hypothesis.settings.register_profile("repeatable", derandomize=True)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
