@@ -112,7 +112,7 @@ def test_overwritten_stretch_costs_the_lines_it_hits_and_no_other(ending, data):
             assert "expected a result" in str(error)
             assert folder.results.read_bytes() == broken
             return
-        lines = folder.lines()
+        lines = [line for line in folder.lines() if line.strip()]  # a line feed at an edge leaves a blank line
         assert len(lines) == len(journal.completed)
         for number, line in enumerate(LINES):
             if number not in hit:
