@@ -5,7 +5,7 @@ import re
 
 import msgspec
 
-__all__ = ["Rate", "parse_duration", "parse_rate", "render_duration"]
+__all__ = ["Rate", "parse_duration", "parse_rate", "render_duration", "render_speed"]
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PARTS = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS_S), re.ASCII)
@@ -77,6 +77,11 @@ def render_duration(seconds: float) -> str:
             rest = whole % size // step
             return f"{whole // size}{large} {rest}{small}" if rest else f"{whole // size}{large}"
     return f"{whole}s"
+
+
+def render_speed(per_s: float) -> str:
+    """Three digits, never an exponent for a large one: ``0.133/s``, ``16.8/s``, ``1,995/s``."""
+    return f"{per_s:,.0f}/s" if per_s >= 999.5 else f"{per_s:.3g}/s"
 
 
 def parse_rate(text: str) -> Rate:

@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 
-from batchchat.durations import render_duration
+from batchchat.durations import render_duration, render_speed
 from batchchat.observer import RunPlan
 from batchchat.records import Outcome, PromptId
 
@@ -59,7 +59,7 @@ class RunCounts:
         parts = [f"{self.plan.completed + self.done}/{total} answered", f"{self.failed} failed"]
         if self.retrying:
             parts.append(f"{self.retrying} retrying")
-        parts.append(f"{self.rate:.3g}/s")
+        parts.append(render_speed(self.rate))
         if self.left_s is not None:
             parts.append(f"about {render_duration(self.left_s)} left")
         return ", ".join(parts)

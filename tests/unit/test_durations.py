@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batchchat.durations import Rate, parse_duration, parse_rate, render_duration
+from batchchat.durations import Rate, parse_duration, parse_rate, render_duration, render_speed
 
 
 @pytest.mark.parametrize(
@@ -112,3 +112,11 @@ def test_rate_is_read_with_every_unit_and_gives_its_text_back(text, rate):
 def test_rate_that_is_none_is_refused_with_what_was_found(text):
     with pytest.raises(ValueError, match=r"^expected a rate such as 200/s, 60/min, 1000/h or 10000/d, found "):
         parse_rate(text)
+
+
+@pytest.mark.parametrize(
+    ("per_s", "text"),
+    [(0.0, "0/s"), (0.1333, "0.133/s"), (16.84, "16.8/s"), (999.4, "999/s"), (999.6, "1,000/s"), (1995.46, "1,995/s")],
+)
+def test_speed_is_three_digits_without_an_exponent(per_s: float, text: str) -> None:
+    assert render_speed(per_s) == text
