@@ -3,12 +3,14 @@
 from collections.abc import Iterator
 
 from batchchat.config import JobConfig
-from batchchat.durations import render_duration
+from batchchat.durations import render_duration, render_speed
 from batchchat.observer import RunReport
+from batchchat.results.files import name_files
 
 __all__ = ["render_summary"]
 
 _WIDTH = 100
+_NOT_WRITTEN = 6
 
 
 def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: int) -> Iterator[str]:
@@ -30,6 +32,12 @@ def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: i
         yield f"batchchat: {report.message}"
     if not quiet and job.output.path and job.output.path != "-":
         yield f"batchchat: results in {job.output.path}"
+    if report.failed and report.exit_code != _NOT_WRITTEN and (errors := _errors_file(job)):
+        yield f"batchchat: failed prompts in {errors}; the same command tries them again"
+
+
+def _errors_file(job: JobConfig) -> str | None:
+    return name_files(job.output.path, job.errors).errors if job.output.path else job.errors
 
 
 def _headline(report: RunReport) -> str:
@@ -41,14 +49,13 @@ def _headline(report: RunReport) -> str:
     if report.pending:
         parts.append(f"{report.pending} pending")
     finished = report.answered + report.failed
-    speed = f", {finished / report.duration_s:.3g}/s" if finished and report.duration_s else ""
-    # A faulty input line fails without an attempt.
-    sent_and_failed = report.failed - sum(group.count for group in report.failures if group.type == "input")
-    retried = sum(count for outcome, count in report.attempts.items() if outcome != "answered") - sent_and_failed
+    speed = f", {render_speed(finished / report.duration_s)}" if finished and report.duration_s else ""
+    attempts = sum(report.attempts.values())
+    failed_attempts = attempts - report.attempts.get("answered", 0)
     parts.append(f"in {render_duration(report.duration_s)}{speed}")
     line = ", ".join(parts)
-    if retried > 0:
-        line += f"; {retried} attempt{'' if retried == 1 else 's'} made again"
+    if failed_attempts > report.failed:
+        line += f"; {failed_attempts} of {attempts} attempts failed"
     if report.usage.input_tokens or report.usage.output_tokens:
         line += f"; {report.usage.input_tokens or 0} tokens in, {report.usage.output_tokens or 0} out"
     return line

@@ -52,7 +52,27 @@ def test_failures_are_grouped_with_an_example_even_when_quiet() -> None:
     report = changed(answered=7, failed=3, failures=(SERVER,))
     sentence = "batchchat:   3 × server: HTTP 500 (first: q-7)"
     assert lines(report)[1] == sentence
-    assert lines(report, quiet=True) == [sentence]
+    assert lines(report, quiet=True)[0] == sentence
+
+
+def test_failures_are_told_where_they_are_and_what_to_do_even_when_quiet() -> None:
+    report = changed(exit_code=1, answered=7, failed=3, failures=(SERVER,))
+    sentence = "batchchat: failed prompts in out.errors.jsonl; the same command tries them again"
+    assert lines(report)[-1] == lines(report, quiet=True)[-1] == sentence
+    elsewhere = JobConfig(output=OutputConfig(path="-"), errors="bad.jsonl")
+    assert lines(report, job=elsewhere)[-1] == sentence.replace("out.errors.jsonl", "bad.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("report", "path"),
+    [
+        (GOOD, "out.jsonl"),
+        (changed(exit_code=1, failed=3), "-"),
+        (changed(exit_code=6, reason="results", message="full", failed=3), "out.jsonl"),
+    ],
+)
+def test_no_errors_file_is_named_where_there_is_none_to_read(report: RunReport, path: str) -> None:
+    assert "failed prompts in" not in "\n".join(lines(report, job=JobConfig(output=OutputConfig(path=path))))
 
 
 def test_what_stopped_the_run_is_told_when_quiet_too() -> None:
@@ -63,19 +83,21 @@ def test_what_stopped_the_run_is_told_when_quiet_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("attempts", "failed", "faulty", "words"),
+    ("attempts", "failed", "words"),
     [
-        ({"answered": 10}, 0, 0, None),
-        ({"answered": 10, "server": 1}, 0, 0, "; 1 attempt made again"),
-        ({"answered": 7, "server": 18}, 3, 0, "; 15 attempts made again"),
-        ({"answered": 7, "server": 3}, 3, 0, None),
-        ({"answered": 7, "server": 2}, 2, 2, "; 2 attempts made again"),
+        ({"answered": 10}, 0, None),
+        ({"answered": 10, "server": 1}, 0, "; 1 of 11 attempts failed"),
+        ({"answered": 7, "server": 16, "timeout": 2}, 3, "; 18 of 25 attempts failed"),
+        ({"answered": 7, "server": 3}, 3, None),
     ],
 )
-def test_attempts_made_again_leave_out_the_last_of_each_failure(attempts, failed, faulty, words) -> None:
-    groups = (FailureGroup(type="input", count=faulty, message="x", example_id="line-1"),) if faulty else ()
-    line = lines(changed(attempts=attempts, failed=failed, failures=groups))[0]
-    assert (words in line) if words else ("made again" not in line)
+def test_failed_attempts_are_told_where_the_failed_prompts_do_not_tell_them(attempts, failed, words) -> None:
+    line = lines(changed(attempts=attempts, failed=failed))[0]
+    assert line.endswith(words) if words else ("attempt" not in line)
+
+
+def test_large_speed_has_no_exponent() -> None:
+    assert lines(changed(duration_s=0.005))[0].endswith(", 2,000/s")
 
 
 def test_usage_is_told_where_the_service_counts() -> None:
