@@ -15,7 +15,7 @@ __all__ = ["command"]
 @click.argument("results", metavar="RESULTS")
 @click.argument("more", metavar="", nargs=-1)
 @click.option(
-    "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left."
+    "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left of it."
 )
 @click.option("--id-field", metavar="NAME", help="Field of the input that holds the id.")
 @click.option(
@@ -65,6 +65,12 @@ def command(
         reader = PromptReader(settings)
     status = read_status(name_files(results, errors, summary), reader)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
+    if status.total and status.unknown_ids and not status.completed:
+        click.echo(
+            "batchchat: no answer belongs to a prompt of this input; "
+            "give --prompt, --system, --id-field and --on-duplicate as in the run",
+            err=True,
+        )
 
 
 def _render_json(status: "RunStatus") -> str:
@@ -83,6 +89,8 @@ def _plain(status: "RunStatus") -> dict[str, object]:
 
 
 def _render_text(status: "RunStatus") -> str:
+    from batchchat.durations import render_speed
+
     rows: list[tuple[str, object]] = [
         ("total", status.total),
         ("completed", status.completed),
@@ -92,7 +100,7 @@ def _render_text(status: "RunStatus") -> str:
         ("unknown ids", status.unknown_ids or None),
         ("duplicate ids", status.duplicate_ids or None),
         ("torn lines", status.torn_lines or None),
-        ("rate", None if status.rate_per_s is None else f"{status.rate_per_s:.3g}/s"),
+        ("rate", None if status.rate_per_s is None else render_speed(status.rate_per_s)),
         ("input tokens", status.usage.input_tokens),
         ("output tokens", status.usage.output_tokens),
     ]

@@ -34,6 +34,17 @@ def test_input_tells_what_is_left(folder):
     assert "pending          1\n" in result.stdout
 
 
+def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
+    result = CliRunner().invoke(
+        command, ["r.jsonl", "-i", "in.jsonl", "--prompt", "{{ question }}", "--on-duplicate", "suffix"]
+    )
+    assert "unknown ids      2\n" in result.stdout
+    assert result.stderr == (
+        "batchchat: no answer belongs to a prompt of this input; "
+        "give --prompt, --system, --id-field and --on-duplicate as in the run\n"
+    )
+
+
 def test_json_has_every_figure(folder):
     (folder / "more.jsonl").write_bytes(b'{"key":"e","question":"How?"}\n')
     arguments = ["r.jsonl", "--json", "--id-field", "key", "--prompt", "{{ question }}", "-i", "in.jsonl", "more.jsonl"]
