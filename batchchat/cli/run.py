@@ -69,7 +69,7 @@ def _run_told_as_text(job: "JobConfig", verbosity: int, show: int | None) -> int
     shown = (3 if sys.stderr.isatty() else 0) if show is None else show
     for line in render_summary(report, job, quiet=verbosity < 0, answers=shown):
         write(line)
-    if resumable(report):
+    if resumable(report, job):
         resume = resume_command(sys.argv)
         write(f"batchchat: to resume: {resume}")
         if "***" in resume:
@@ -85,7 +85,7 @@ def _run_told_as_json(job: "JobConfig", verbosity: int) -> int:
 
     progress = JsonProgress(safe_writer(sys.stderr), verbosity=verbosity)
     report = _run(job, progress)
-    if resumable(report):
+    if resumable(report, job):
         progress.resume(resume_command(sys.argv))
     return report.exit_code
 
@@ -101,9 +101,12 @@ def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress
         progress.close()
 
 
-def resumable(report: RunReport) -> bool:
-    """Whether prompts are left that the same command would send."""
-    return report.exit_code not in (0, 1, 3) and report.pending != 0
+def resumable(report: RunReport, job: "JobConfig") -> bool:
+    """Whether prompts are left that the same command would send, and only those: a stream keeps no answers."""
+    from batchchat.results.files import is_stream
+
+    kept = job.output.path is not None and not is_stream(job.output.path)
+    return kept and report.exit_code not in (0, 1, 3) and report.pending != 0
 
 
 def resume_command(argv: list[str]) -> str:

@@ -339,6 +339,14 @@ def test_exit_4_where_the_service_refuses_and_the_rest_stays_pending(tmp_path) -
     )
 
 
+def test_no_command_resumes_what_went_to_standard_output(tmp_path) -> None:
+    prompts = write_prompts(tmp_path / "prompts.jsonl", 100)
+    with serving(tmp_path, auth_refused=True) as server:
+        code, _, err = run(server, prompts, "-", "--concurrency", "1")
+    assert code == 4
+    assert "to resume" not in err
+
+
 def test_exit_5_where_a_limit_of_the_users_is_reached(tmp_path, files) -> None:
     prompts, results = files
     with serving(tmp_path, error_500=1) as server:
@@ -447,8 +455,11 @@ def test_quiet_leaves_only_errors(tmp_path, files) -> None:
     with serving(tmp_path, error_500=1) as server:
         code, out, err = run(server, *files, "-q", "--retries", "0")
     assert (code, out) == (1, "")
-    (line,) = err.splitlines()
-    assert line.startswith("batchchat:   10 × server: ")
+    failures, where = err.splitlines()
+    assert failures.startswith("batchchat:   10 × server: ")
+    assert (
+        where == f"batchchat: failed prompts in {tmp_path / 'results.errors.jsonl'}; the same command tries them again"
+    )
 
 
 def test_verbose_tells_of_retries_waits_and_nonces(tmp_path, files) -> None:
