@@ -62,11 +62,11 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
         }
         click.echo(orjson.dumps(shown).decode())
         return EXIT_INPUT if faults else 0
-    click.echo(f"prompts           {report.prompts}")
+    click.echo(f"prompts           {report.prompts:,}")
     if report.requests != report.prompts:
-        click.echo(f"requests          {report.requests}")
-    click.echo(f"faulty lines      {report.faults}")
-    click.echo(f"estimated tokens  {report.estimated_tokens}")
+        click.echo(f"requests          {report.requests:,}")
+    click.echo(f"faulty lines      {report.faults:,}")
+    click.echo(f"estimated tokens  {report.estimated_tokens:,}")
     if report.least_duration_s:
         click.echo(f"time at the rate  {render_duration(report.least_duration_s)}")
     return EXIT_INPUT if report.faults else 0
