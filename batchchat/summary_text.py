@@ -9,7 +9,7 @@ from batchchat.results.files import name_files
 
 __all__ = ["render_summary"]
 
-_WIDTH = 100
+_WIDTH, _MESSAGE_WIDTH = 100, 200
 _NOT_WRITTEN = 6
 
 
@@ -23,7 +23,8 @@ def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: i
     if not quiet:
         yield f"batchchat: {_headline(report)}"
     for group in report.failures:
-        yield f"batchchat:   {group.count} × {group.type}: {_short(group.message)} (first: {group.example_id})"
+        message = _short(group.message, _MESSAGE_WIDTH)
+        yield f"batchchat:   {group.count} × {group.type}: {message} (first: {group.example_id})"
     if not quiet and answers:
         yield from (
             f"  {_short(str(prompt_id), 24)}: {_short(text)}" for prompt_id, text in report.first_answers[:answers]

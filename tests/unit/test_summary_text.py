@@ -55,6 +55,14 @@ def test_failures_are_grouped_with_an_example_even_when_quiet() -> None:
     assert lines(report, quiet=True)[0] == sentence
 
 
+def test_message_of_a_failure_keeps_its_advice() -> None:
+    message = (
+        "TLS with 127.0.0.1:8443 failed ([SSL: WRONG_VERSION_NUMBER] wrong version number); is it an https address?"
+    )
+    group = FailureGroup(type="network", count=1, message=message, example_id=1)
+    assert message in lines(changed(exit_code=1, failed=1, failures=(group,)))[1]
+
+
 def test_failures_are_told_where_they_are_and_what_to_do_even_when_quiet() -> None:
     report = changed(exit_code=1, answered=7, failed=3, failures=(SERVER,))
     sentence = "batchchat: failed prompts in out.errors.jsonl; the same command tries them again"
