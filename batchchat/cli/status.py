@@ -65,7 +65,7 @@ def command(
         reader = PromptReader(settings)
     status = read_status(name_files(results, errors, summary), reader)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
-    if status.total and status.unknown_ids and not status.completed:
+    if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
             "batchchat: no answer belongs to a prompt of this input; "
             "give --prompt, --system, --id-field and --on-duplicate as in the run",

@@ -45,6 +45,13 @@ def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
     )
 
 
+def test_errors_file_as_the_input_belongs_to_the_run(folder):
+    (folder / "failed.jsonl").write_bytes(b'{"id":"c","prompt":"Why?"}\n')
+    result = CliRunner().invoke(command, ["r.jsonl", "-i", "failed.jsonl"])
+    assert "completed        0\n" in result.stdout
+    assert result.stderr == ""
+
+
 def test_json_has_every_figure(folder):
     (folder / "more.jsonl").write_bytes(b'{"key":"e","question":"How?"}\n')
     arguments = ["r.jsonl", "--json", "--id-field", "key", "--prompt", "{{ question }}", "-i", "in.jsonl", "more.jsonl"]
