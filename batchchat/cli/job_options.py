@@ -35,7 +35,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (("-o", "--output"), "output.path", {"metavar": "FILE", "help": "Results file; - for standard output."}),
     (("--provider",), "provider.name", {"metavar": "NAME", "help": "ai-engine, chatgpt4online, openai or a plug-in."}),
     (("--base-url",), "provider.base_url", {"metavar": "URL", "help": "Address of the service."}),
-    (("--model",), "provider.model", {"metavar": "NAME", "help": "Model (openai)."}),
+    (("--model",), "provider.model", {"metavar": "NAME", "help": "Model of prompts whose line names none (openai)."}),
     (("--bot-id",), "provider.bot_id", {"metavar": "ID", "help": "Chatbot (ai-engine).  [default: default]"}),
     (
         ("--api-key-env",),
@@ -45,15 +45,28 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (
         ("--header",),
         "provider.headers",
-        {"multiple": True, "type": _LINES, "metavar": "'NAME: VALUE'", "help": "Extra header."},
+        {"multiple": True, "type": _LINES, "metavar": "'NAME: VALUE'", "help": "Extra request header; repeatable."},
     ),
-    (("--prompt",), "prompt.template", {"metavar": "TEMPLATE", "help": "Jinja template over a line's fields."}),
-    (("--system",), "prompt.system", {"metavar": "TEMPLATE", "help": "Jinja template of the system prompt."}),
+    (
+        ("--prompt",),
+        "prompt.template",
+        {"metavar": "TEMPLATE", "help": "Jinja template over a line's fields, such as '{{question}}'."},
+    ),
+    (
+        ("--system",),
+        "prompt.system",
+        {"metavar": "TEMPLATE", "help": "Jinja template of the system prompt, where a line has none."},
+    ),
     (("--id-field",), "prompt.id", {"metavar": "NAME", "help": "Field that holds the id."}),
     (
         ("--param",),
         "prompt.params",
-        {"multiple": True, "type": _LINES, "metavar": "KEY=VALUE", "help": "Sampling parameter."},
+        {
+            "multiple": True,
+            "type": _LINES,
+            "metavar": "KEY=VALUE",
+            "help": "Sampling parameter, such as temperature=0; repeatable.",
+        },
     ),
     (("--concurrency",), "concurrency", {"metavar": "N", "help": "Prompts in flight.  [default: 16]"}),
     (
@@ -62,7 +75,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {
             "multiple": True,
             "metavar": "N/UNIT",
-            "help": "200/s, 60/min, 1000/h, 10000/d; all given hold, retries included.",
+            "help": "At most so many requests, retries included: 200/s, 60/min, 1000/h, 10000/d; repeatable, all hold.",
         },
     ),
     (
@@ -70,22 +83,30 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "burst",
         {"metavar": "N", "help": "Requests that may go out at once within the rate.  [default: 1]"},
     ),
-    (("--tokens-per-minute",), "tokens_per_minute", {"metavar": "N", "help": "Budget of tokens a minute."}),
+    (
+        ("--tokens-per-minute",),
+        "tokens_per_minute",
+        {"metavar": "N", "help": "At most so many tokens a minute, estimated, then corrected by usage."},
+    ),
     (("--retries",), "retry.retries", {"metavar": "N", "help": "Further attempts after the first.  [default: 5]"}),
     (
         ("--max-retry-wait",),
         "retry.max_wait",
         {"metavar": "DUR", "help": "Longest wait a service may ask for; beyond it the run stops.  [default: 5m]"},
     ),
-    (("--connect-timeout",), "timeout.connect", {"metavar": "DUR", "help": "Connecting.  [default: 10s]"}),
+    (("--connect-timeout",), "timeout.connect", {"metavar": "DUR", "help": "Longest time to connect.  [default: 10s]"}),
     (
         ("--idle-timeout",),
         "timeout.idle",
-        {"metavar": "DUR", "help": "Silence once the answer has begun.  [default: 60s]"},
+        {"metavar": "DUR", "help": "Longest silence once the answer has begun.  [default: 60s]"},
     ),
-    (("--timeout",), "timeout.attempt", {"metavar": "DUR", "help": "One attempt.  [default: 5m]"}),
-    (("--prompt-deadline",), "timeout.prompt", {"metavar": "DUR", "help": "One prompt with all its attempts."}),
-    (("--deadline",), "timeout.run", {"metavar": "DUR", "help": "The whole run."}),
+    (("--timeout",), "timeout.attempt", {"metavar": "DUR", "help": "Longest time for one attempt.  [default: 5m]"}),
+    (
+        ("--prompt-deadline",),
+        "timeout.prompt",
+        {"metavar": "DUR", "help": "Longest time for one prompt with all its attempts.  [default: none]"},
+    ),
+    (("--deadline",), "timeout.run", {"metavar": "DUR", "help": "Longest time for the whole run.  [default: none]"}),
     (
         ("--max-failures",),
         "stop.max_failures",
@@ -97,7 +118,10 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (
         ("--order",),
         "output.order",
-        {"metavar": "completion|input", "help": "Order of result lines.  [default: completion]"},
+        {
+            "metavar": "completion|input",
+            "help": "Order of result lines.  [default: completion]",
+        },
     ),
     (
         ("--carry",),
@@ -108,23 +132,36 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (
         ("--on-duplicate",),
         "on_duplicate",
-        {"metavar": "error|first|suffix", "help": "Two prompts with one id.  [default: error]"},
+        {
+            "metavar": "error|first|suffix",
+            "help": "Two prompts with one id: stop, take the first, or rename the later ones.  [default: error]",
+        },
     ),
     (
         ("--on-change",),
         "on_change",
-        {"metavar": "error|redo|keep", "help": "A stored answer that no longer fits its prompt.  [default: error]"},
+        {
+            "metavar": "error|redo|keep",
+            "help": "A stored answer that no longer fits: stop, ask again, or keep it.  [default: error]",
+        },
     ),
     (
         ("--fsync",),
         "output.fsync",
-        {"metavar": "interval|always|never", "help": "When results reach the disk.  [default: interval]"},
+        {
+            "metavar": "interval|always|never",
+            "help": "When results reach the disk: each second, with each answer, or as the system does.  [default: interval]",
+        },
     ),
-    (("--proxy",), "proxy", {"metavar": "URL", "help": "Overrides HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY."}),
+    (
+        ("--proxy",),
+        "proxy",
+        {"metavar": "URL", "help": "HTTP proxy; overrides HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY."},
+    ),
     (
         ("--max-response-bytes",),
         "max_response_bytes",
-        {"metavar": "N", "help": "Ceiling for one answer.  [default: 64 MiB]"},
+        {"metavar": "N", "help": "Longest answer, in bytes.  [default: 64 MiB]"},
     ),
     (
         ("--grace",),
@@ -141,17 +178,17 @@ _KEYS = {names[-1].lstrip("-").replace("-", "_"): (names[-1], key) for names, ke
 
 def job_options(function: F) -> F:
     """Adds INPUT, ``--job`` and every option that makes a job."""
-    for names, _, extra in reversed(_OPTIONS):
-        function = click.option(*names, envvar=_variable(names[-1]), default=None, **extra)(function)
-    for flag in (
+    for option in (
+        click.option("--no-nonce-cache", is_flag=True, default=None, envvar="BATCHCHAT_NO_NONCE_CACHE",
+                     help="Keep nonces in memory only (ai-engine)."),
         click.option("--strict/--lenient", "strict", default=None, envvar="BATCHCHAT_STRICT",
                      help="A faulty input line stops the run at its start (default), or becomes an error line."),
-        click.option("--no-nonce-cache", is_flag=True, default=None, envvar="BATCHCHAT_NO_NONCE_CACHE",
-                     help="Keep nonces in memory only."),
+        *(click.option(*names, envvar=_variable(names[-1]), default=None, **extra)
+          for names, _, extra in reversed(_OPTIONS)),
         click.option("-j", "--job", metavar="FILE", envvar="BATCHCHAT_JOB", help="Job file; options override it."),
         click.argument("inputs", nargs=-1, metavar="[INPUT]..."),
     ):  # fmt: skip
-        function = flag(function)
+        function = option(function)
     return function
 
 

@@ -22,8 +22,8 @@ _USER_INFO = re.compile(r"([a-z][a-z0-9+.-]*://)[^/?#\s]*@", re.IGNORECASE)
 
 @click.command("run")
 @job_options
-@click.option("--dry-run", is_flag=True, envvar="BATCHCHAT_DRY_RUN", help="Same as 'check': nothing is sent.")
-@click.option("-q", "--quiet", is_flag=True, envvar="BATCHCHAT_QUIET", help="Only errors.")
+@click.option("--dry-run", is_flag=True, envvar="BATCHCHAT_DRY_RUN", help="Same as 'batchchat check': nothing is sent.")
+@click.option("-q", "--quiet", is_flag=True, envvar="BATCHCHAT_QUIET", help="Say only what went wrong.")
 @click.option(
     "-v", "--verbose", count=True, envvar="BATCHCHAT_VERBOSE", help="Tell of retries, waits and nonces; twice for more."
 )
@@ -38,6 +38,9 @@ def command(
     """Send the prompts of INPUT (files, or - for standard input) and write the answers.
 
     Running the same command again resumes: answered prompts are skipped, failed and pending ones are sent.
+
+    DUR is 500ms, 30s, 5m or 1h30m; 0 is none. Options may also be set as BATCHCHAT_<OPTION>, most of them in the job
+    file as well.
     """
     verbosity = -1 if quiet else verbose
     if log_format == "text":
