@@ -34,7 +34,10 @@ def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: i
     if not quiet and job.output.path and job.output.path != "-":
         yield f"batchchat: results in {job.output.path}"
     if report.failed and report.exit_code != _NOT_WRITTEN and (errors := _errors_file(job)):
-        yield f"batchchat: failed prompts in {errors}; the same command tries them again"
+        if all(group.type == "input" for group in report.failures):
+            yield f"batchchat: faulty lines are listed in {errors}; mend the input and run the same command"
+        else:
+            yield f"batchchat: failed prompts in {errors}; the same command tries them again"
 
 
 def _errors_file(job: JobConfig) -> str | None:

@@ -71,12 +71,20 @@ def test_failures_are_told_where_they_are_and_what_to_do_even_when_quiet() -> No
     assert lines(report, job=elsewhere)[-1] == sentence.replace("out.errors.jsonl", "bad.jsonl")
 
 
+def test_faulty_lines_are_to_be_mended_and_not_tried_again() -> None:
+    faulty = FailureGroup(type="input", count=2, message="in.jsonl:3: found an empty prompt", example_id="line-3")
+    sentence = "batchchat: faulty lines are listed in out.errors.jsonl; mend the input and run the same command"
+    assert lines(changed(exit_code=1, answered=8, failed=2, failures=(faulty,)))[-1] == sentence
+    both = changed(exit_code=1, answered=5, failed=5, failures=(SERVER, faulty))
+    assert "tries them again" in lines(both)[-1]
+
+
 @pytest.mark.parametrize(
     ("report", "path"),
     [
         (GOOD, "out.jsonl"),
-        (changed(exit_code=1, failed=3), "-"),
-        (changed(exit_code=6, reason="results", message="full", failed=3), "out.jsonl"),
+        (changed(exit_code=1, failed=3, failures=(SERVER,)), "-"),
+        (changed(exit_code=6, reason="results", message="full", failed=3, failures=(SERVER,)), "out.jsonl"),
     ],
 )
 def test_no_errors_file_is_named_where_there_is_none_to_read(report: RunReport, path: str) -> None:
