@@ -150,7 +150,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "output.fsync",
         {
             "metavar": "interval|always|never",
-            "help": "When results reach the disk: each second, with each answer, or as the system does.  [default: interval]",
+            "help": "Bring results to the disk each second, with each answer, or never.  [default: interval]",
         },
     ),
     (
