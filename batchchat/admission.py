@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from batchchat.limits import Limiter, Send
-from batchchat.providers.base import text_of
+from batchchat.providers.base import always, text_of
 from batchchat.records import Usage
 
 __all__ = ["Abandoned", "Admission", "estimated_tokens"]
@@ -37,8 +37,8 @@ class Admission:
         self._sends: dict[asyncio.Task[Any], Send] = {}
         self._output_tokens = 0.0  # running mean of what answers cost
 
-    async def admit(self) -> None:
-        """Waits until one more request may go out.
+    async def admit(self, still: Callable[[], bool] = always) -> None:
+        """Waits until one more request may go out; see ``Gate``.
 
         Raises:
             Abandoned: Nothing new is sent any more.
@@ -47,7 +47,7 @@ class Admission:
             raise Abandoned
         task = asyncio.current_task()
         tokens = self._estimates.get(task, 0) if task is not None else 0
-        send = await self._limiter.acquire(tokens)
+        send = await self._limiter.acquire(tokens, still)
         if send is not None and task is not None:
             self._sends[task] = send
         if self.closed:
@@ -61,7 +61,13 @@ class Admission:
             self._limiter.begin(send)
 
     def sent(self, task: asyncio.Task[Any]) -> None:
-        """The task's request goes to the wire."""
+        """The task's request goes to the wire.
+
+        Raises:
+            Abandoned: The run stopped while its connection was made.
+        """
+        if self.closed:
+            raise Abandoned
         if (send := self._sends.get(task)) is not None:
             self._limiter.sent(send)
 

@@ -285,15 +285,16 @@ class JobRun:
         reason = self._stop_reason
         pending = None
         before = survey.completed if survey is not None else self._tally.skipped
-        if survey is not None:
-            pending = survey.total - before - self._tally.answered - self._tally.failed
+        done = before + self._tally.answered + self._tally.failed
+        total = None if survey is None else max(survey.total, done)  # an input may have grown since
+        if total is not None:
+            pending = total - done
         if reason is not None:
             code = self._exit_code or _EXIT_CODES[reason.kind]
         else:
             code = 1 if self._tally.failed else 0
-        total = survey.total if survey is not None else None
-        if survey is None and reason is None:
-            total, pending = before + self._tally.answered + self._tally.failed, 0
+        if total is None and reason is None:
+            total, pending = done, 0
         return self._tally.report(
             exit_code=code,
             reason=reason.kind if reason else "failures" if self._tally.failed else "completed",

@@ -6,7 +6,7 @@ Everything here runs on the loop's monotonic clock; a step of the wall clock mov
 import asyncio
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from aiolimiter import AsyncLimiter
 
@@ -61,7 +61,8 @@ class _Pace:
         self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
         self._catch_up_s = fraction * self._gap_s
         self._due = 0.0
-        self._sent: deque[Send] = deque(maxlen=rate.count)
+        self._sent: deque[Send] = deque(maxlen=rate.count)  # in the order of their times
+        self._in_transit = 0
 
     async def wait(self) -> None:
         """Waits for the next send time; callers come one at a time."""
@@ -73,12 +74,21 @@ class _Pace:
 
     def open_at(self) -> float | None:
         """Loop time from which one more request fits the window; None while that hangs on one in transit."""
-        if len(self._sent) < (self._sent.maxlen or 0):
-            return 0.0
-        for send in self._sent:
-            if not send.in_transit:
-                return send.at + self._window_s
-        return None
+        free = (self._sent.maxlen or 0) - self._in_transit
+        if free <= 0:
+            return None
+        return 0.0 if len(self._sent) < free else self._sent[-free].at + self._window_s
+
+    def begin(self, send: Send) -> None:
+        """``send``, the last that was noted, is of no known time until it is noted again."""
+        if self._sent and self._sent[-1] is send:
+            self._sent.pop()
+        self._in_transit += 1
+
+    def land(self, send: Send) -> None:
+        """``send`` is over its way, or over; its time is now."""
+        self._in_transit -= 1
+        self._sent.append(send)
 
     def note(self, send: Send) -> None:
         self._sent.append(send)
@@ -145,8 +155,11 @@ class Limiter:
         """Whether there is a token budget, so that requests have to be estimated."""
         return self._budget is not None
 
-    async def acquire(self, tokens: int = 0) -> Send | None:
+    async def acquire(self, tokens: int = 0, still: Callable[[], bool] = lambda: True) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
+
+        Args:
+            still: Asked before and after the wait; where the caller cannot send any more, no part of a limit is spent.
 
         Returns:
             What stands for it in the limits, None where there are none: ``begin``, ``sent``, ``correct`` take it.
@@ -159,7 +172,10 @@ class Limiter:
         self._waiting += 1
         try:
             async with self._turn:
-                await self._wait_open(loop, tokens)
+                if still():
+                    await self._wait_open(loop, tokens)
+                if not still():
+                    return None
                 send = Send(loop.time(), tokens)
                 for pace in self._paces:
                     pace.note(send)
@@ -177,19 +193,26 @@ class Limiter:
         A connection that has to be made first can delay a request by a good part of a window; counted from when it
         was let out, the windows at the service would hold one too many.
         """
-        send.in_transit = True
+        if not send.in_transit:
+            send.in_transit = True
+            for pace in self._paces:
+                pace.begin(send)
 
     def sent(self, send: Send) -> None:
         """The request goes to the wire now."""
         if send.in_transit:
-            send.in_transit, send.at = False, asyncio.get_running_loop().time()
-            self._moved.set()
+            self._land(send)
 
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
         if send.in_transit:
-            send.in_transit = False
-            self._moved.set()
+            self._land(send)
+
+    def _land(self, send: Send) -> None:
+        send.in_transit, send.at = False, asyncio.get_running_loop().time()
+        for pace in self._paces:
+            pace.land(send)
+        self._moved.set()
 
     def correct(self, send: Send, tokens: int) -> None:
         """Replaces the estimated tokens of a request by what the service counted."""

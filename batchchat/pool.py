@@ -30,17 +30,11 @@ class PromptSource(Generic[T]):
         self._thread.start()
 
     async def next(self) -> T | None:
-        """The next item, or None at the end.
-
-        Raises:
-            Exception: What reading the input raised, once its items are taken.
-        """
+        """The next item, or None at the end, which an error of the input is as well: ``failed`` has it."""
         while not self._ready:
             waiter = self._loop.create_future()
             self._waiters.append(waiter)
             if self._ended and not self._ready:
-                if self._error is not None:
-                    raise self._error
                 return None
             if self._ready:
                 waiter.cancel()  # so that no wake-up is spent on it
@@ -55,6 +49,11 @@ class PromptSource(Generic[T]):
         if len(self._ready) <= self._ahead // 2:
             self._room.set()
         return item
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What reading the input raised."""
+        return self._error
 
     def close(self) -> None:
         """Stops reading; what was read ahead is dropped, and stays to be read by the next run."""
@@ -156,13 +155,16 @@ class WorkerPool(Generic[T]):
         """Runs to the end of the source, or to the end of a drain.
 
         Raises:
-            ExceptionGroup: Whatever ``handle`` or the source raised.
+            ExceptionGroup: What ``handle`` raised.
+            Exception: What reading the source raised, once all that came before it is handled.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 self._tasks = [group.create_task(self._work()) for _ in range(self._size)]
         finally:
             self._source.close()
+        if self._source.failed is not None:
+            raise self._source.failed
 
     def drain(self) -> None:
         """Takes no new item; items that only wait are given up, those on the wire or being written go on.

@@ -51,9 +51,12 @@ class StopRules:
         return bool(self._max_wait_s) and (error.retry_after_s or 0.0) > self._max_wait_s
 
     def answered(self) -> None:
-        """Notes an answer."""
-        self._answered += 1
+        """Notes an answer, of a turn as of a prompt: the service does not refuse everything."""
         self._hopeless = self._same_text = 0
+
+    def completed(self) -> None:
+        """Notes a prompt that is answered whole."""
+        self._answered += 1
 
     def failed(self, prompt_id: PromptId, error: ProviderError | None) -> StopReason | None:
         """Notes a prompt's final failure (None: a faulty input line); the reason to stop, if there is one now."""

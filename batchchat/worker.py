@@ -11,7 +11,7 @@ from batchchat.admission import Abandoned, Admission, estimated_tokens
 from batchchat.errors import AttemptTimeoutError, ProviderError
 from batchchat.limits import Limiter
 from batchchat.observer import RunObserver
-from batchchat.providers.base import ChatRequest, Provider
+from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy, attempts
 from batchchat.stopping import StopRules
@@ -73,10 +73,8 @@ class Worker:
             await deliver(outcome)
         finally:
             self._release(life)
-        task = asyncio.current_task()
-        if task is not None and task.cancelling():
-            # The task was to end while the rest of a whole answer was awaited; the answer came first.
-            raise asyncio.CancelledError
+        # The task was to end while the rest of a whole answer was awaited; the answer came first.
+        end_if_cancelled()
 
     async def _outcome(self, life: "_Life", fingerprint: str) -> Outcome:
         prompt = life.prompt
@@ -89,6 +87,7 @@ class Worker:
                 # Prompts that share a conversation on purpose are asked one after another.
                 async with self._chat(prompt.chat_id):
                     completion = await self._within_deadline(life)
+            self._rules.completed()
         except ProviderError as caught:
             error = caught
             if not life.judged:
@@ -126,6 +125,8 @@ class Worker:
         except TimeoutError:
             if not clock.expired():
                 raise
+            if life.holds_slot:  # an attempt was on its way
+                self._count("timeout")
             cause = f"; the last attempt met: {life.last_error.message}" if life.last_error else ""
             raise AttemptTimeoutError(f"no answer within {self._prompt_s:g} s (--prompt-deadline){cause}") from None
 
@@ -197,6 +198,7 @@ class Worker:
         raise first
 
     async def _attempt(self, request: ChatRequest, life: "_Life") -> Completion:
+        end_if_cancelled()
         if not life.holds_slot:
             await self._slots.acquire()
             life.holds_slot = True
@@ -208,6 +210,8 @@ class Worker:
         except ProviderError as error:
             self._failed(error, life)
             self._release(life)
+            if self._worth_retrying(error, life):
+                end_if_cancelled()
             raise
         self._count("answered")
         self._rules.answered()

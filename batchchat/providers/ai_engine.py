@@ -13,7 +13,15 @@ from batchchat.providers.address import checked_base_url, moved_base
 from batchchat.providers.ai_engine_body import AnswerReader
 from batchchat.providers.ai_engine_errors import is_nonce_code, refusal_error
 from batchchat.providers.ai_engine_wire import chat_body, public_body, site_params
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, checked_headers, collect
+from batchchat.providers.base import (
+    ChatRequest,
+    ProviderContext,
+    StreamEvent,
+    api_key,
+    checked_headers,
+    collect,
+    end_if_cancelled,
+)
 from batchchat.providers.http import Exchange, HttpClient
 from batchchat.providers.masking import Masker
 from batchchat.providers.nonce import Nonce, NonceCache, is_nonce
@@ -110,9 +118,12 @@ class AIEngine:
         """One attempt to its end; see ``Provider.complete``."""
         return await collect(self._events(request, deltas=False))
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
         """One attempt, told piece by piece; see ``Provider.stream``."""
-        return self._events(request, deltas=True)
+        async with aclosing(self._events(request, deltas=True)) as events:
+            async for event in events:
+                yield event
+        end_if_cancelled()
 
     async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
         if self.config.api == "public":
@@ -165,7 +176,7 @@ class AIEngine:
         """A nonce that is still current when the request may go out; waiting for its turn may take long."""
         while True:
             await self.nonces.get()
-            await self._context.gate.admit()
+            await self._context.gate.admit(lambda: self.nonces.current is not None)
             nonce = self.nonces.current
             if nonce is not None:
                 nonce.pending += 1

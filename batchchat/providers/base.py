@@ -23,10 +23,12 @@ __all__ = [
     "StreamEnd",
     "StreamEvent",
     "TextDelta",
+    "always",
     "api_key",
     "checked_headers",
     "collect",
     "digest_of",
+    "end_if_cancelled",
     "text_of",
 ]
 
@@ -74,8 +76,12 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
 class Gate(Protocol):
     """Where a run lets its requests out."""
 
-    async def admit(self) -> None:
-        """Waits until one more request may go out; awaited right before every request, whatever its kind."""
+    async def admit(self, still: Callable[[], bool] = ...) -> None:
+        """Waits until one more request may go out; awaited right before every request, whatever its kind.
+
+        Args:
+            still: Whether the caller could send now; where it could not, it spends no part of a limit.
+        """
 
     def begin(self, task: asyncio.Task[Any]) -> None:
         """The task's request is on its way: a connection is found or made for it."""
@@ -87,10 +93,15 @@ class Gate(Protocol):
         """The task's request is over, whatever came of it."""
 
 
+def always() -> bool:
+    """For ``Gate.admit``: the request needs nothing more."""
+    return True
+
+
 class OpenGate:
     """A gate without limits, for a provider that is used outside a run."""
 
-    async def admit(self) -> None:
+    async def admit(self, still: Callable[[], bool] = always) -> None:
         """Returns at once."""
 
     def begin(self, task: asyncio.Task[Any]) -> None:
@@ -158,6 +169,13 @@ class Provider(Protocol):
     def stream(self, request: ChatRequest) -> AsyncIterator[StreamEvent]:
         """One attempt, told piece by piece; ends with ``StreamEnd`` or raises ``ProviderError``."""
         ...
+
+
+def end_if_cancelled() -> None:
+    """Ends a task whose end was put off while the rest of a whole answer was awaited; see ``Exchange.expect_end``."""
+    task = asyncio.current_task()
+    if task is not None and task.cancelling():
+        raise asyncio.CancelledError
 
 
 async def collect(events: AsyncIterator[StreamEvent]) -> Completion:

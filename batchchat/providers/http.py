@@ -175,7 +175,8 @@ class Exchange:
         From now on silence, a lost connection and the end of the task are the body's end: what has arrived is
         kept whatever happens to the rest. Whoever owns the task sees by ``Task.cancelling`` that it was to end.
         """
-        self._ending = True
+        if not self._ending:
+            self._ending, self._deadline = True, self._loop.time() + _TRAILER_S
 
     async def linger(self) -> None:
         """Reads the rest of the body, briefly, so that the connection can serve the next prompt."""
@@ -211,6 +212,9 @@ class Exchange:
     async def _next_chunk(self) -> bytes:
         content = self._answer.content
         clock = None
+        if self._ending and self._enough():
+            self._answer.close()
+            return b""
         try:
             # What is here already needs no clock.
             if chunk := content.read_nowait():
@@ -233,12 +237,15 @@ class Exchange:
             self._answer.close()
             return b""
 
+    def _enough(self) -> bool:
+        """Whether what follows a whole answer has had its time and its bytes."""
+        late = self._deadline is not None and self._loop.time() >= self._deadline
+        return late or self._received > self._client.context.max_response_bytes
+
     def _limit(self) -> float | None:
         """Loop time at which waiting for more of the body ends."""
         now = self._loop.time()
-        if self._ending:
-            return now + _TRAILER_S
-        if not self._received or not self._idle_s:
+        if self._ending or not self._received or not self._idle_s:
             return self._deadline
         idle_at = now + self._idle_s
         return idle_at if self._deadline is None else min(idle_at, self._deadline)

@@ -18,6 +18,7 @@ __all__ = ["Nonce", "NonceCache", "is_nonce"]
 MAX_AGE_S = 12 * 3600.0
 _BARREN_FETCHES = 2
 _VERDICT_S = 1.0
+_MOST_RETIRED = 1000
 _MOST_CHARS = 256  # WordPress has 10
 
 
@@ -60,7 +61,7 @@ class NonceCache:
     ) -> None:
         self._fetch, self._store, self._max_age_s = fetch, store, max_age_s
         self._current: Nonce | None = None
-        self._retired: set[str] = set()
+        self._retired: dict[str, None] = {}  # in the order they were given up
         self._task: asyncio.Task[Nonce] | None = None
         self._saving: set[asyncio.Task[Any]] = set()
         self._read_store = store is not None
@@ -138,7 +139,7 @@ class NonceCache:
             return
         if not is_nonce(offered):
             return
-        self._retired.add(sent.value)
+        self._give_up(sent.value)
         self._set(Nonce(offered, fetched=False, born=asyncio.get_running_loop().time()), save=True)
 
     async def close(self) -> None:
@@ -168,17 +169,22 @@ class NonceCache:
 
     def _set(self, nonce: Nonce, *, save: bool) -> Nonce:
         self._current = nonce
-        self._retired.discard(nonce.value)
+        self._retired.pop(nonce.value, None)
         if save and self._store is not None:
             self._save(lambda store: store.write(StoredNonce(value=nonce.value, age_s=0.0)))
         return nonce
 
     def _retire(self, nonce: Nonce) -> None:
-        self._retired.add(nonce.value)
+        self._give_up(nonce.value)
         if nonce is self._current:
             self._current = None
             if self._store is not None:
                 self._save(lambda store: store.forget(nonce.value))
+
+    def _give_up(self, value: str) -> None:
+        self._retired[value] = None
+        if len(self._retired) > _MOST_RETIRED:
+            del self._retired[next(iter(self._retired))]
 
     def _save(self, act: Callable[[NonceStore], None]) -> None:
         if self._store is not None:

@@ -13,7 +13,15 @@ import orjson
 from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
 from batchchat.jsonl import dump_line
 from batchchat.providers.address import checked_base_url, moved_base
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, api_key, checked_headers, collect
+from batchchat.providers.base import (
+    ChatRequest,
+    ProviderContext,
+    StreamEvent,
+    api_key,
+    checked_headers,
+    collect,
+    end_if_cancelled,
+)
 from batchchat.providers.http import Exchange, HttpClient
 from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
@@ -105,9 +113,12 @@ class OpenAIChat:
         """One attempt to its end; see ``Provider.complete``."""
         return await collect(self._events(request, deltas=False))
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
         """One attempt, told piece by piece; see ``Provider.stream``."""
-        return self._events(request, deltas=True)
+        async with aclosing(self._events(request, deltas=True)) as events:
+            async for event in events:
+                yield event
+        end_if_cancelled()
 
     async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
         for _ in range(_MOST_MOVES):

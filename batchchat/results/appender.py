@@ -105,7 +105,11 @@ class Appender:
         while self._queued_bytes > _QUEUE_BYTES:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)
-            await waiter
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                self.write_soon(line)  # too much at once rather than lost
+                raise
         await self._put(line)
 
     def write_soon(self, line: bytes) -> None:

@@ -32,6 +32,8 @@ async def run(base_url: str, prompts: Path, results: Path, **settings: Any) -> R
         "provider.base_url": base_url,
         "nonce_cache": False,
     }
+    if settings.get("provider__name") == "ai-engine":
+        del overrides["provider.model"], settings["provider__model"]
     return await run_job(
         load_job(None, overrides | {key.replace("__", "."): value for key, value in settings.items()}), environ={}
     )
@@ -267,3 +269,89 @@ async def test_conversation_that_cannot_be_told_is_this_prompts_failure() -> Non
             with pytest.raises(InvalidRequestError, match="model"):
                 await provider.complete(ChatRequest(messages=[{"role": "user", "content": "x"}]))
         assert Scenario() == server.scenario
+
+
+@pytest.mark.parametrize("end", ["cancel", "deadline"])
+async def test_prompt_that_was_to_end_sends_no_further_turn(tmp_path: Path, end: str) -> None:
+    """The end comes while the trimmings of the first turn's answer are awaited."""
+    prompts = tmp_path / "prompts.jsonl"
+    prompts.write_text('{"id": 1, "turns": ["a", "b", "c"]}\n')
+    asked = asyncio.Event()
+    count = 0
+
+    async def answer(path: str, body: dict[str, Any]) -> tuple[bytes, bool]:
+        nonlocal count
+        count += 1
+        asked.set()
+        return await open_ended(path, body)
+
+    async with serving(answer) as base_url:
+        results = tmp_path / "results.jsonl"
+        settings = {"timeout__prompt": "300ms"} if end == "deadline" else {}
+        task = asyncio.create_task(run(base_url, prompts, results, **settings))
+        await asked.wait()
+        if end == "cancel":
+            await asyncio.sleep(0.2)
+            task.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        else:
+            assert (await task).failed == 1
+    assert count == 1
+
+
+async def test_trimmings_without_end_cost_a_moment_only(files) -> None:
+    """Comments for ever after the finish reason neither hold the slot nor fill the memory."""
+    prompts, results = files
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            await reader.readuntil(b"\r\n\r\n")
+            writer.write(b"HTTP/1.1 200 OK\r\n\r\n" + ANSWER)
+            while True:
+                writer.write(b": keep-alive\n\n")
+                await writer.drain()
+                await asyncio.sleep(0.05)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server:
+        base_url = "http://127.0.0.1:%d" % server.sockets[0].getsockname()[1]
+        report = await asyncio.wait_for(run(base_url, prompts, results, limit=2), 30)
+        assert report.answered == 2
+
+
+async def test_stopped_run_sends_nothing_that_is_still_connecting(files) -> None:
+    """Three refusals stop the run while other connections are being made."""
+    prompts, results = files
+    async with DevServer(Scenario(auth_refused=True)) as server:
+        report = await run(server.base_url, prompts, results, concurrency=3)
+        assert len(server.chats) == 3
+    assert (report.exit_code, report.failed) == (4, 3)
+
+
+async def test_refreshed_nonces_cost_no_part_of_the_rate_but_their_fetch(tmp_path: Path) -> None:
+    prompts = write_prompts(tmp_path / "prompts.jsonl", 60)
+    async with DevServer(Scenario(nonce_uses=10)) as server:
+        report = await run(server.base_url, prompts, tmp_path / "r.jsonl", provider__name="ai-engine", provider__model=None,
+                           rate="100/s", concurrency=32)  # fmt: skip
+        assert report.answered == 60
+        assert report.requests == len(server.requests)
+        assert len(server.requests) < 90
+
+
+async def test_share_of_failures_counts_prompts_and_not_turns(tmp_path: Path) -> None:
+    rules = StopRules(max_failed_share=0.3)
+    reasons = []
+    for number in range(60):
+        for _ in range(3):
+            rules.answered()
+        if number % 2:
+            rules.completed()
+            reasons.append(None)
+        else:
+            reasons.append(rules.failed(number, ServerError("down")))
+    assert any(reasons)

@@ -247,3 +247,36 @@ def test_request_that_never_reaches_the_wire_holds_nobody_up() -> None:
         return asyncio.get_running_loop().time() - start
 
     assert run_virtual(lost()) < 7
+
+
+def test_slow_connections_among_fast_ones_break_no_window() -> None:
+    """What is still on its way to the wire is not forgotten when others overtake it."""
+
+    async def mixed() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(5, 1.0)])
+        times: list[float] = []
+
+        async def one(number: int) -> None:
+            send = await limiter.acquire()
+            assert send is not None
+            limiter.begin(send)
+            if number in (2, 3, 7, 9):
+                await asyncio.sleep(3)
+            limiter.sent(send)
+            times.append(loop.time())
+
+        await asyncio.gather(*(one(number) for number in range(60)))
+        return sorted(times)
+
+    assert worst_window(run_virtual(mixed()), 1.0) <= 5
+
+
+def test_caller_that_cannot_send_spends_nothing() -> None:
+    async def spent() -> int:
+        limiter = Limiter([Rate(1, 1.0)])
+        assert await limiter.acquire(0, lambda: False) is None
+        assert await limiter.acquire() is not None
+        return limiter.admitted
+
+    assert run_virtual(spent()) == 1

@@ -82,9 +82,26 @@ async def test_error_of_the_input_comes_after_what_was_read() -> None:
 
     source = PromptSource(items(), ahead=5)
     assert await source.next() == 1
-    for _ in range(2):
-        with pytest.raises(LookupError, match="cut"):
-            await source.next()
+    assert await source.next() is None
+    assert isinstance(source.failed, LookupError)
+
+
+async def test_pool_handles_what_came_before_an_error_of_the_input() -> None:
+    """The error must not take away prompts that are on the wire already."""
+    done = []
+
+    def items():
+        yield from range(4)
+        raise LookupError("cut")
+
+    async def handle(item: int) -> None:
+        await asyncio.sleep(0.05)
+        done.append(item)
+
+    pool = WorkerPool(PromptSource(items(), ahead=8), handle, tasks=4, keep=set())
+    with pytest.raises(LookupError, match="cut"):
+        await pool.run()
+    assert sorted(done) == [0, 1, 2, 3]
 
 
 async def test_cancelled_taker_takes_nothing_away() -> None:
