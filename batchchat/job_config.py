@@ -165,7 +165,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             ConfigError: No input is named.
         """
         if not self.input:
-            raise ConfigError("no input is named; give INPUT or input", path=self.source)
+            raise ConfigError("no input is named; give INPUT, or input in the job file", path=self.source)
         return InputSettings(
             paths=tuple(self.input),
             prompt_template=self.prompt.template,

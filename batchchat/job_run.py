@@ -138,6 +138,11 @@ class JobRun:
                 f" (and {found.faults - 1} more faulty lines; 'batchchat check' lists them)" if found.faults > 1 else ""
             )
             raise PromptFileError(fault.path, fault.reason + more, fault.line_number)
+        unknown = len(output.completed) - found.completed - len(found.changed)
+        if unknown > 0 and not self._errors_are_input and self._job.limit is None and self._job.sample is None:
+            self._observer.notice(
+                f"{unknown} stored answers belong to no prompt of this input; they stay as they are", 0
+            )
         if found.changed:
             if self._job.on_change == "error":
                 raise mismatch(found.changed[0], len(found.changed))

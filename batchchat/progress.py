@@ -57,6 +57,10 @@ def visible(text: str) -> str:
     return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
 
 
+def _place(path: str) -> str:
+    return "on standard output" if path == "-" else f"in {path}"
+
+
 class LineProgress:
     """Plain lines: at most one of progress every 30 s, and messages up to the verbosity asked for.
 
@@ -77,7 +81,7 @@ class LineProgress:
         if self._verbosity >= 0:
             total = "prompts from a stream" if plan.total is None else _count(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
-            self._write(f"batchchat: {total}{done}; {plan.concurrency} in flight; results in {plan.output}")
+            self._write(f"batchchat: {total}{done}; {plan.concurrency} in flight; results {_place(plan.output)}")
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Tells of an attempt with ``-v``."""

@@ -120,7 +120,7 @@ def mismatch(prompt_id: PromptId, count: int, *, stream: bool = False) -> Result
         if stream
         else "--on-change redo asks again, --on-change keep leaves what is stored"
     )
-    return ResultsMismatchError(f"{what} {verb} not fit the prompt or settings of now; {advice}")
+    return ResultsMismatchError(f"{what} {verb} not fit the current prompt or settings; {advice}")
 
 
 def _fits(stored: int, fingerprint: str) -> bool:

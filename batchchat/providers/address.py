@@ -15,7 +15,7 @@ def masked_url(url: str) -> str:
     except ValueError:
         return "***"
     hidden = parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "")
-    return hidden.geturl()
+    return hidden.geturl().removeprefix("" if "://" in url else "//")
 
 
 def checked_base_url(url: str | None, kind: str) -> str:

@@ -169,7 +169,8 @@ class AIEngine:
             if nonce is not None:
                 self.nonces.release(nonce)
         if refused and nonce is not None:
-            self._context.notice("the service refused the nonce; it is fetched anew", 1)
+            if not nonce.refused:
+                self._context.notice("the service refused the nonce; it is fetched anew", 1)
             await self.nonces.refuse(nonce)
 
     async def _admitted_nonce(self) -> Nonce:

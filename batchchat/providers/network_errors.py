@@ -1,5 +1,6 @@
 """What a failed connection stands for, in a sentence and as one of our errors."""
 
+import os
 import ssl
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
@@ -25,7 +26,10 @@ def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoRet
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         raise NetworkError(f"no connection to {host} within the time allowed (--connect-timeout)") from error
     if isinstance(error, aiohttp.ClientSSLError):
-        raise NetworkError(f"TLS with {host} failed ({_reason(error)}); is it an https address?") from error
+        reason = _reason(error)
+        # A server that does not speak TLS at all will not do so at the next attempt either.
+        plain = "WRONG_VERSION_NUMBER" in reason
+        raise NetworkError(f"TLS with {host} failed ({reason}); is it an https address?", stops_run=plain) from error
     if isinstance(error, aiohttp.ClientConnectorError):
         raise NetworkError(f"no connection to {host} ({_reason(error)})") from error
     if isinstance(error, aiohttp.ClientPayloadError):
@@ -41,5 +45,7 @@ def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoRet
 def _reason(error: BaseException) -> str:
     """Short plain text of a library's error, on one line."""
     cause: Any = getattr(error, "os_error", None) or getattr(error, "certificate_error", None) or error
+    if isinstance(cause, OSError) and cause.errno and not isinstance(cause, ssl.SSLError):
+        return os.strerror(cause.errno).lower() if cause.errno > 0 else str(cause.strerror)
     text = getattr(cause, "strerror", None) or getattr(cause, "message", None) or str(cause) or type(cause).__name__
     return " ".join(str(text).split())[:200]

@@ -303,7 +303,7 @@ def test_input_settings_carry_what_reading_takes(load):
 
 
 def test_job_without_input_is_told_where_to_name_it():
-    with pytest.raises(ConfigError, match=r"^no input is named; give INPUT or input$"):
+    with pytest.raises(ConfigError, match=r"^no input is named; give INPUT, or input in the job file$"):
         JobConfig().input_settings()
 
 

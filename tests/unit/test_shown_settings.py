@@ -50,7 +50,7 @@ def test_key_is_shown_by_the_name_of_its_variable_only() -> None:
         ("http://u@h.example", "http://***@h.example"),
         ("http://u:a@b@h.example:80/x", "http://***@h.example:80/x"),
         ("https://h.example/?a=s3cret", "https://h.example/?***"),
-        ("u:p@h.example:80", "//***@h.example:80"),
+        ("u:p@h.example:80", "***@h.example:80"),
         ("http://[::1]:80/x", "http://[::1]:80/x"),
         ("http://[bad", "***"),
     ],
