@@ -4,7 +4,7 @@ import json
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from batchchat.errors import IncompleteError, ProtocolError, ServerError
+from batchchat.errors import IncompleteError, ProtocolError, ProviderError, ServerError
 from batchchat.jsonl import json_type
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta, text_of
 from batchchat.providers.http import Exchange
@@ -62,7 +62,19 @@ class CompletionReader:
         yield StreamEnd(completion)
 
     def _take(self, event: ServerSentEvent, reply: Exchange, *, cut: bool = False) -> str:
-        """Takes one event in; its text where deltas are wanted."""
+        """Takes one event in; its text where deltas are wanted.
+
+        After the finish reason the answer is whole: what cannot be read there, or reports a failure, only ends it.
+        """
+        if self._finish in (None, "error"):
+            return self._take_event(event, reply, cut=cut)
+        try:
+            return self._take_event(event, reply, cut=cut)
+        except ProviderError:
+            self._done = True
+            return ""
+
+    def _take_event(self, event: ServerSentEvent, reply: Exchange, *, cut: bool) -> str:
         data = event.data
         if data.strip() == b"[DONE]":
             self._begin_stream()

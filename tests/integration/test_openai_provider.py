@@ -167,6 +167,13 @@ async def test_connection_that_dies_after_the_finish_reason_costs_nothing() -> N
     assert completion.text == "Hello"
 
 
+@pytest.mark.parametrize("after", ["{broken", '{"error": {"message": "late", "code": 500}}', '{"choices": [3]}'])
+async def test_what_follows_the_finish_reason_takes_no_answer_away(after: str) -> None:
+    completion, _ = await ask(stream(chunk("Hello", finish="stop"), after, "[DONE]"))
+    assert not isinstance(completion, ProviderError), completion
+    assert completion.text == "Hello"
+
+
 async def test_usage_and_model_come_from_the_service() -> None:
     answer = stream(chunk("Hello", finish="length"), json.dumps({"choices": [], "usage": USAGE}), "[DONE]")
     completion, wire = await ask(answer)
