@@ -38,7 +38,6 @@ class JobRun:
         self._files = checked_files(job)
         self._errors_are_input = is_input(self._files.errors, job)
         self._stop_reason: StopReason | None = None
-        self._aborted = False
         self._pool: WorkerPool[ToDo] | None = None
         self._order = InputOrder() if job.output.order == "input" else None
         self._limiter = Limiter(job.rate, burst=job.burst, tokens_per_minute=job.tokens_per_minute)
@@ -68,11 +67,11 @@ class JobRun:
                 await self._run_pool(output, survey)
                 whole = self._stop_reason is None and self._job.limit is None and self._job.sample is None
             finally:
-                # An errors file that is asked again and was not asked to its end holds what is still to be asked.
                 if timer is not None:
                     timer.cancel()
+                # An errors file that is asked again and was not asked to its end holds what is still to be asked.
                 keep_errors = self._errors_are_input and not whole
-                troubles = await output.close(keep_errors=keep_errors)
+                troubles = await self._close_output(output, keep_errors=keep_errors)
         if keep_errors:
             self._observer.notice(f"{self._files.errors} stays as it was, as prompts in it are still to be asked", 0)
         for sentence in troubles:
@@ -103,7 +102,6 @@ class JobRun:
     def abort(self) -> None:
         """Gives up what is on the wire."""
         self._admission.closed = True
-        self._aborted = True
         if self._pool is not None:
             self._pool.abort()
 
@@ -115,6 +113,15 @@ class JobRun:
         except asyncio.CancelledError:
             with suppress(BatchchatError):
                 await (await opening).close()
+            raise
+
+    async def _close_output(self, output: RunOutput, *, keep_errors: bool) -> list[str]:
+        """Closes the files to the end, also where a second cancellation comes meanwhile."""
+        closing = asyncio.ensure_future(output.close(keep_errors=keep_errors))
+        try:
+            return await asyncio.shield(closing)
+        except asyncio.CancelledError:
+            await asyncio.wait([closing])
             raise
 
     async def _survey(self, output: RunOutput) -> Survey | None:

@@ -148,7 +148,6 @@ class Limiter:
         self._spread_until = 0.0
         self._gap_s = 0.0
         self.admitted = 0
-        self.waited_s = 0.0
 
     @property
     def counts_tokens(self) -> bool:
@@ -168,7 +167,6 @@ class Limiter:
             self.admitted += 1
             return None
         loop = asyncio.get_running_loop()
-        came = loop.time()
         self._waiting += 1
         try:
             async with self._turn:
@@ -182,7 +180,6 @@ class Limiter:
                 if self._budget is not None:
                     self._budget.note(send)
                 self.admitted += 1
-                self.waited_s += send.at - came
                 return send
         finally:
             self._waiting -= 1

@@ -101,6 +101,8 @@ class AIEngine:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.nonces.close()
+        if self.nonces.trouble is not None:
+            self._context.notice(self.nonces.trouble, 0)
         await self._http.__aexit__()
 
     def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from batchchat.errors import AuthError, ProviderError
+from batchchat.errors import AuthError
 from batchchat.providers.nonce_store import NonceStore, StoredNonce
 
 __all__ = ["Nonce", "NonceCache", "is_nonce"]
@@ -66,7 +66,6 @@ class NonceCache:
         self._saving: set[asyncio.Task[Any]] = set()
         self._read_store = store is not None
         self._suspects: deque[Nonce] = deque(maxlen=2 * _BARREN_FETCHES)
-        self.fetches = 0
 
     @property
     def current(self) -> Nonce | None:
@@ -142,12 +141,16 @@ class NonceCache:
         self._give_up(sent.value)
         self._set(Nonce(offered, fetched=False, born=asyncio.get_running_loop().time()), save=True)
 
+    @property
+    def trouble(self) -> str | None:
+        """Why nonces are not kept for the next run, in a sentence; None where they are, or were not to be."""
+        return None if self._store is None else self._store.trouble
+
     async def close(self) -> None:
         """Ends a fetch that nobody waits for any more and lets writes to disk finish."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError, ProviderError):
-                await self._task
+            await asyncio.wait([self._task])  # what it raised was for those who waited
         if self._saving:
             await asyncio.gather(*self._saving)
 
@@ -158,7 +161,6 @@ class NonceCache:
             stored = await asyncio.to_thread(self._store.read, self._max_age_s)
             if stored is not None and is_nonce(stored.value) and stored.value not in self._retired:
                 return self._set(Nonce(stored.value, fetched=False, born=loop.time() - stored.age_s), save=False)
-        self.fetches += 1
         value = await self._fetch()
         return self._set(Nonce(value, fetched=True, born=loop.time()), save=True)
 

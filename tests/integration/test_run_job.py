@@ -562,3 +562,31 @@ async def test_budget_that_cannot_be_held_is_refused(files) -> None:
     write_prompts(prompts, 2)
     with pytest.raises(ConfigError, match="budget"):
         await run("http://127.0.0.1:9", prompts, results, stop__budget_usd=5)
+
+
+async def test_nonce_cache_that_cannot_be_written_only_warns(files, monkeypatch: pytest.MonkeyPatch) -> None:
+    prompts, results = files
+    write_prompts(prompts, 3)
+    (prompts.parent / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(prompts.parent / "file" / "below"))
+    listener = Listener()
+    async with DevServer() as server:
+        assert (await run(server, prompts, results, nonce_cache=True, listener=listener)).exit_code == 0
+    assert [notice for notice in listener.notices if "nonce cache" in notice and "cannot be written" in notice]
+
+
+async def test_run_cancelled_twice_still_releases_its_results(files) -> None:
+    """The second cancellation comes while the files are being closed."""
+    prompts, results = files
+    write_prompts(prompts, 50)
+    async with DevServer(Scenario(latency_ms=20)) as server:
+        task = asyncio.create_task(run(server, prompts, results, concurrency=4))
+        await server.wait_for_requests(12)
+        task.cancel()
+        for _ in range(3):
+            await asyncio.sleep(0)
+            task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert (await run(server, prompts, results, concurrency=50)).exit_code == 0
+    assert_all_answered(results, range(50))
