@@ -116,13 +116,17 @@ class JobRun:
             raise
 
     async def _close_output(self, output: RunOutput, *, keep_errors: bool) -> list[str]:
-        """Closes the files to the end, also where a second cancellation comes meanwhile."""
+        """Closes the files to the end, however often the run is cancelled meanwhile; it is cancelled afterwards."""
         closing = asyncio.ensure_future(output.close(keep_errors=keep_errors))
-        try:
-            return await asyncio.shield(closing)
-        except asyncio.CancelledError:
-            await asyncio.wait([closing])
-            raise
+        cancelled = False
+        while not closing.done():
+            try:
+                await asyncio.wait([closing])
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        return closing.result()
 
     async def _survey(self, output: RunOutput) -> Survey | None:
         """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
