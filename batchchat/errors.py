@@ -59,6 +59,7 @@ ErrorType = Literal[
     "incomplete",
     "input",
     "cancelled",
+    "invalid_response",
 ]
 
 

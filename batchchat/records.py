@@ -7,9 +7,27 @@ import msgspec
 
 from batchchat.errors import ErrorType, ProviderError
 
-__all__ = ["Completion", "Failure", "InputFault", "Outcome", "Prompt", "PromptId", "Usage"]
+__all__ = ["Attachment", "Completion", "Failure", "InputFault", "Outcome", "Prompt", "PromptId", "Usage"]
 
 PromptId = str | int
+
+
+class Attachment(msgspec.Struct, frozen=True, kw_only=True):
+    """A file that a prompt carries, found but not read yet.
+
+    Attributes:
+        path: Where it lies, symbolic links resolved.
+        kind: What part of a message it becomes.
+        media_type: ``image/png``, told by its first bytes.
+        size: Bytes.
+        name: Its name for the service.
+    """
+
+    path: str
+    kind: Literal["image", "file"]
+    media_type: str
+    size: int
+    name: str
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +45,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         params: Sampling parameters of this line, laid over the job's.
         chat_id: Conversation id that this line sets itself, or None.
         line: The whole input object but its id, carried through untouched into ``input``.
+        attachments: Images and files that go with the last message; read when the prompt is sent.
+        variant: Which of several prompts of one line this is; None where a line makes one prompt.
     """
 
     id: PromptId
@@ -39,6 +59,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     chat_id: str | None = None
     line: dict[str, Any] = {}
+    attachments: tuple[Attachment, ...] = ()
+    variant: dict[str, Any] | None = None
 
 
 class InputFault(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,15 +79,29 @@ class InputFault(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Usage(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Tokens that the service counted; a count that it did not give is None."""
+    """Tokens that an answer cost; a count that is not known is None.
+
+    Attributes:
+        input_tokens: Tokens sent, cached ones included.
+        output_tokens: Tokens made, reasoning included.
+        cached_tokens: How many of the input the service had in its cache.
+        reasoning_tokens: How many of the output were reasoning.
+        estimated: Whether any of it is an estimate because the service told no counts.
+    """
 
     input_tokens: int | None = None
     output_tokens: int | None = None
+    cached_tokens: int | None = None
+    reasoning_tokens: int | None = None
+    estimated: bool = False
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             input_tokens=_add(self.input_tokens, other.input_tokens),
             output_tokens=_add(self.output_tokens, other.output_tokens),
+            cached_tokens=_add(self.cached_tokens, other.cached_tokens),
+            reasoning_tokens=_add(self.reasoning_tokens, other.reasoning_tokens),
+            estimated=self.estimated or other.estimated,
         )
 
 
@@ -112,6 +148,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         attempts: HTTP exchanges made for the answer, from 1; 0 for a faulty input line.
         latency_s: Seconds from the first attempt's start to the end, waits included; None if nothing was sent.
         responses: Answers to every turn where the prompt has ``turns``, else None.
+        parsed: The answer's JSON where a schema or an expression asked for JSON, else UNSET.
+        value: What the expression of ``--extract`` found in it, else UNSET.
+        reused_from: Where the answer comes from if it was not asked for: ``id`` and, for another file, ``path``.
+        variant: See ``Prompt``.
         finished_at: UTC.
     """
 
@@ -122,6 +162,10 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     latency_s: float | None = None
     responses: list[str | None] | None = None
+    parsed: Any = msgspec.UNSET
+    value: Any = msgspec.UNSET
+    reused_from: dict[str, Any] | None = None
+    variant: dict[str, Any] | None = None
     finished_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     provider: str | None = None
     fingerprint: str | None = None

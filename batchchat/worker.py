@@ -106,6 +106,7 @@ class Worker:
             provider=self._provider.kind,
             fingerprint=fingerprint,
             line=prompt.line,
+            variant=prompt.variant,
         )
 
     def _chat(self, chat_id: str) -> asyncio.Lock:

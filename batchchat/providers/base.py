@@ -63,6 +63,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
         chat_id: Conversation id for services that keep one; None means a fresh one for each attempt.
         given: How many of ``messages`` came with the input, ahead of the prompt's own turns; the rest are turns
             and answers of this run, which a service that keeps conversations knows already.
+        answer_schema: JSON Schema that the answer is to fit; sent in the way that the service knows, if any.
     """
 
     messages: list[dict[str, Any]]
@@ -71,6 +72,7 @@ class ChatRequest(msgspec.Struct, frozen=True, kw_only=True):
     params: dict[str, Any] = {}
     chat_id: str | None = None
     given: int = 0
+    answer_schema: dict[str, Any] | None = None
 
 
 class Gate(Protocol):

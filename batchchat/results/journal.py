@@ -12,10 +12,11 @@ from batchchat.ids import IdTable
 from batchchat.records import PromptId
 from batchchat.results.codec import Codec, Damage, find_damage, iter_decoded, magic_of, read_at
 from batchchat.results.files import RunFiles
-from batchchat.results.lines import Form, fingerprint_value
+from batchchat.results.lines import Form
 from batchchat.results.lock import open_locked
 from batchchat.results.rewrite import Piece, append_torn, rewrite, sync_folder
 from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge, looks_like_ours
+from batchchat.results.stored import fingerprint_value
 
 __all__ = ["Journal", "JournalCounts", "Repair", "open_journal"]
 

@@ -8,7 +8,7 @@ import orjson
 from batchchat.errors import ResultsFileError
 from batchchat.jsonl import parse_object
 from batchchat.results.codec import Damage
-from batchchat.results.lines import StoredLine, parse_stored
+from batchchat.results.stored import StoredLine, parse_stored
 
 __all__ = ["Judged", "RawLine", "iter_raw_lines", "judge", "looks_like_ours"]
 

@@ -13,9 +13,9 @@ from batchchat.ids import IdTable
 from batchchat.records import InputFault, Prompt, Usage
 from batchchat.results.codec import Damage, find_damage, iter_decoded
 from batchchat.results.files import RunFiles
-from batchchat.results.lines import outcome_from_object
 from batchchat.results.lock import Holder, is_locked, read_holder
 from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge
+from batchchat.results.stored import outcome_from_object
 
 __all__ = ["RunStatus", "read_status"]
 

@@ -25,6 +25,17 @@ OUTCOMES = {
     "tool call": answered("t", completion=Completion(text=None, tool_calls=CALLS, finish_reason="tool_calls")),
     "turns": answered("c", responses=["one", None, "three"]),
     "bare": answered("b", completion=Completion(text=""), line={}),
+    "full usage": answered(
+        "f",
+        completion=Completion(
+            text="x",
+            usage=Usage(input_tokens=9, output_tokens=3, cached_tokens=4, reasoning_tokens=2, estimated=True),
+        ),
+    ),
+    "parsed": answered("j", parsed={"answer": [1, None]}, value=None),
+    "parsed null": answered("n", parsed=None),
+    "reused": answered("r", reused_from={"id": 7, "path": "old.jsonl"}, attempts=0),
+    "variant": answered("q/short@m#2", variant={"id": "q", "template": "short", "model": "m", "sample": 2}),
     "half usage": answered("u", completion=Completion(text="x", usage=Usage(output_tokens=3))),
 }
 
