@@ -102,6 +102,10 @@ def _check_head(path: str, head: bytes, compression: Compression | None) -> None
             what = _NAMES[found] if found else "something else"
             raise PromptFileError(path, f"expected {_NAMES[compression]} data as the ending says, found {what}")
         return
+    if head.startswith(b"PAR1") and head[4:5] < b" " and not path.lower().endswith(".parquet"):
+        raise PromptFileError(
+            path, "found Parquet data, expected UTF-8 text; Parquet is read from a file whose name ends in .parquet"
+        )
     if found is not None:
         advice = "decompress it first" if path == "-" else f"let the name end in .{found}"
         raise PromptFileError(path, f"found {_NAMES[found]} data, expected UTF-8 text; {advice}")

@@ -12,15 +12,17 @@ __all__ = ["iter_rows"]
 _BOM = b"\xef\xbb\xbf"
 
 
-def iter_rows(stream: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, str] | str]]:
+def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str] | str]]:
     """Rows below the header line, read as they are asked for.
 
-    Fields are separated by commas and quoted by ``"``; a quoted field may hold line ends. Blank lines are passed over.
+    Fields are separated by the delimiter and quoted by ``"``; a quoted field may hold line ends. Blank lines are passed
+    over.
     Python's limit on the length of a field, which holds for the process, is raised to that of an input line.
 
     Args:
         stream: UTF-8, with or without a byte order mark.
         path: For messages.
+        delimiter: A comma, or a tab for TSV.
 
     Yields:
         1-based physical line where the row starts; the row as an object of texts, or what is wrong with it.
@@ -29,7 +31,7 @@ def iter_rows(stream: BinaryIO, path: str) -> Iterator[tuple[int, dict[str, str]
         PromptFileError: The header cannot be used: an empty name, one name twice, bad quoting, not UTF-8.
     """
     csv.field_size_limit(MAX_LINE_BYTES)
-    rows = _iter_cells(stream)
+    rows = _iter_cells(stream, delimiter)
     for line_number, header in rows:
         names = _checked_header(path, line_number, header)
         break
@@ -58,9 +60,9 @@ def _checked_header(path: str, line_number: int, names: list[str] | str) -> list
     return names
 
 
-def _iter_cells(stream: BinaryIO) -> Iterator[tuple[int, list[str] | str]]:
+def _iter_cells(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """Line number and cells of each row, the header included, or what is wrong with it."""
-    reader = csv.reader(_iter_texts(stream), strict=True)
+    reader = csv.reader(_iter_texts(stream), strict=True, delimiter=delimiter)
     while True:
         line_number = reader.line_num + 1
         try:
@@ -68,7 +70,11 @@ def _iter_cells(stream: BinaryIO) -> Iterator[tuple[int, list[str] | str]]:
         except StopIteration:
             return
         except csv.Error as error:
-            yield line_number, f'found a row that is no CSV ({error}), expected cells with commas between, quoted by "'
+            between = "tabs" if delimiter == "\t" else "commas"
+            yield (
+                line_number,
+                f'found a row that is no CSV ({error}), expected cells with {between} between, quoted by "',
+            )
             continue
         if not cells or (len(cells) == 1 and cells[0].isspace()):
             continue

@@ -20,6 +20,7 @@ __all__ = [
     "json_type",
     "nested_within",
     "parse_object",
+    "parse_value",
 ]
 
 # A result line nests its input a few levels deeper, and must stay readable itself.
@@ -90,6 +91,18 @@ def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES, max_depth
         ValueError: It is none: invalid JSON or UTF-8, another type, NaN, Infinity, a number that overflows, half of a
             surrogate pair, nested too deeply, too long. The text says what was found and what was expected.
     """
+    value = parse_value(line, max_line_bytes=max_line_bytes, max_depth=max_depth)
+    if type(value) is not dict:
+        raise ValueError(f"expected a JSON object, found {json_type(value)}")
+    return value
+
+
+def parse_value(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES, max_depth: int = _MAX_DEPTH) -> Any:
+    """Any JSON value; otherwise as ``parse_object``.
+
+    Raises:
+        ValueError: As ``parse_object``, but for the type.
+    """
     if len(line) > max_line_bytes:
         raise ValueError(f"found a line of more than {max_line_bytes >> 20} MiB, expected a shorter one")
     if _LONG_NUMBER in line.translate(_DIGITS):
@@ -104,8 +117,6 @@ def parse_object(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES, max_depth
         # Each level opens with a bracket, so that the ordinary line need not be walked through.
         if line.count(b"{") + line.count(b"[") > max_depth and not nested_within(value, max_depth):
             raise ValueError(_too_deep(max_depth))
-    if type(value) is not dict:
-        raise ValueError(f"expected a JSON object, found {json_type(value)}")
     return value
 
 

@@ -20,6 +20,7 @@ from batchchat.ids import IdTable
 from batchchat.input_lines import Ask, read_ask, take_id, unwrap_failure
 from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.jsonl import MAX_INPUT_DEPTH, dump_canonical, iter_lines, parse_object
+from batchchat.parquet_rows import iter_parquet_rows
 from batchchat.records import InputFault, Prompt, PromptId
 
 if TYPE_CHECKING:
@@ -179,11 +180,12 @@ def _iter_records(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """1-based line number of each record with its object, or with what is wrong with it."""
     name = (os.path.splitext(path)[0] if compression_of(path) else path).lower()
     if name.endswith(".parquet"):
-        raise PromptFileError(path, "Parquet is not read here, expected JSON Lines or CSV; convert it first")
+        yield from iter_parquet_rows(path)
+        return
     stream = open_input(path)
     try:
-        if name.endswith(".csv"):
-            yield from iter_rows(stream, path)
+        if name.endswith((".csv", ".tsv")):
+            yield from iter_rows(stream, path, delimiter="\t" if name.endswith(".tsv") else ",")
             return
         for line_number, line in iter_lines(stream):
             try:

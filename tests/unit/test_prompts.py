@@ -381,8 +381,6 @@ class TestFaults:
             list(reader(tmp_path / "none.jsonl"))
         with pytest.raises(PromptFileError, match="this is a folder"):
             list(reader(tmp_path))
-        with pytest.raises(PromptFileError, match="Parquet"):
-            list(reader(tmp_path / "a.parquet"))
 
     def test_integers_of_any_size_are_carried(self, tmp_path: Path) -> None:
         assert one(tmp_path, {"prompt": "p", "n": 2**100}).line["n"] == 2**100
@@ -442,6 +440,12 @@ class TestCsv:
         data = text if isinstance(text, bytes) else text.encode()
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return list(reader(path, **settings))
+
+    def test_tabs_separate_cells_of_tsv(self, tmp_path: Path) -> None:
+        prompts = self.rows(tmp_path, 'id\tprompt\n1\t"a, b\tc"\n2\td, e\n', name="in.tsv")
+        assert [(p.id, p.messages) for p in prompts] == [("1", [user("a, b\tc")]), ("2", [user("d, e")])]
+        (fault,) = self.rows(tmp_path, 'id\tprompt\n1\t"a"b\n', name="in.TSV")
+        assert fault.reason.endswith('expected cells with tabs between, quoted by "')
 
     @pytest.mark.parametrize("name", ["in.csv", "IN.CSV", "in.csv.gz"])
     def test_rows_are_objects_of_texts(self, tmp_path: Path, name: str) -> None:

@@ -1,0 +1,135 @@
+"""Rows of a Parquet file as objects, read by batches; one fault for each row that JSON cannot hold."""
+
+import os
+import stat
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from batchchat.compress import compression_of, open_input
+from batchchat.errors import PromptFileError
+
+if TYPE_CHECKING:
+    from batchchat.parquet_values import ColumnForm
+
+__all__ = ["import_parquet", "iter_parquet_rows"]
+
+_BATCH_BYTES = 4 << 20
+_MOST_BATCH_ROWS = 4096
+_PAGE_BUFFER_BYTES = 1 << 20
+_MAGIC = b"PAR1"
+
+
+def import_parquet(path: str) -> Any:
+    """The module ``pyarrow.parquet``.
+
+    Raises:
+        PromptFileError: pyarrow is not installed, or it does not load.
+    """
+    try:
+        import pyarrow.parquet
+    except ImportError as error:
+        raise PromptFileError(
+            path, "Parquet needs pyarrow, which is not installed here: pip install 'batchchat[parquet]'"
+        ) from error
+    return pyarrow.parquet
+
+
+def iter_parquet_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """Rows in their order, read as they are asked for; memory holds some 4 MiB of them, or one row.
+
+    Args:
+        path: A file, as Parquet is read from its end; not a pipe.
+
+    Yields:
+        1-based row; the row as an object, or what is wrong with it.
+
+    Raises:
+        PromptFileError: No Parquet file, damaged, encrypted, two columns of one name, no pyarrow.
+    """
+    if compression_of(path):
+        raise PromptFileError(
+            path, "Parquet is compressed inside, expected a name that ends in .parquet; unpack it first"
+        )
+    _check_file(path)
+    parquet = import_parquet(path)
+    import pyarrow as pa
+
+    try:
+        with parquet.ParquetFile(path, buffer_size=_PAGE_BUFFER_BYTES, pre_buffer=False) as file:
+            yield from _iter_rows(file, path)
+    except (pa.ArrowException, OSError) as error:
+        reason = str(error).partition("\n")[0][:200].strip().rstrip(".")
+        raise PromptFileError(path, f"the Parquet data cannot be read ({reason}); expected a whole file") from error
+
+
+def _check_file(path: str) -> None:
+    try:
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+    except (OSError, ValueError):
+        is_file = True  # what is wrong is told by opening it
+    if not is_file and not os.path.isdir(path):
+        raise PromptFileError(path, "Parquet is read from its end, expected a file, not a pipe or a device")
+    with open_input(path) as stream:
+        head = stream.read(len(_MAGIC))
+    if head != _MAGIC:
+        found = "an empty file" if not head else "something else"
+        raise PromptFileError(path, f"expected a Parquet file as the ending says, found {found}")
+
+
+def _iter_rows(file: Any, path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    from batchchat.parquet_values import OMITTED_NULLS, column_values
+
+    names, forms = _columns(file.schema_arrow, path)
+    fields = [file.schema_arrow.field(position) for position in range(len(names))]
+    optional = {f.name for f in fields if (f.metadata or {}).get(OMITTED_NULLS[0]) == OMITTED_NULLS[1]}
+    row = 0
+    for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
+        if not names:
+            for _ in range(batch.num_rows):
+                row += 1
+                yield row, {}
+            continue
+        columns = [column_values(batch.column(position), form) for position, form in enumerate(forms)]
+        for values in zip(*columns, strict=True):
+            row += 1
+            yield row, _object(names, values, optional)
+
+
+def _object(names: list[str], values: tuple[Any, ...], optional: set[str]) -> dict[str, Any] | str:
+    from batchchat.parquet_values import BadValue
+
+    for name, value in zip(names, values, strict=True):
+        if type(value) is BadValue:
+            return f"{value.reason} (column {name!r})"
+    if optional:
+        return {
+            name: value for name, value in zip(names, values, strict=True) if value is not None or name not in optional
+        }
+    return dict(zip(names, values, strict=True))
+
+
+def _columns(schema: Any, path: str) -> tuple[list[str], "list[ColumnForm]"]:
+    from batchchat.parquet_values import column_form
+
+    names, forms = [], []
+    for position, field in enumerate(schema):
+        if field.name in schema.names[:position]:
+            raise PromptFileError(path, f"found two columns of the name {field.name!r}, expected names that differ")
+        try:
+            forms.append(column_form(field))
+        except ValueError as error:
+            raise PromptFileError(path, f"{error} (column {field.name!r})") from error
+        names.append(field.name)
+    return names, forms
+
+
+def _batch_rows(metadata: Any) -> int:
+    """Rows that take about ``_BATCH_BYTES`` together, judged by the groups' sizes."""
+    size = max(
+        (
+            metadata.row_group(group).total_byte_size // max(1, metadata.row_group(group).num_rows)
+            for group in range(metadata.num_row_groups)
+        ),
+        default=0,
+    )
+    return max(1, min(_MOST_BATCH_ROWS, _BATCH_BYTES // max(1, size)))
