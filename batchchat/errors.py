@@ -12,7 +12,8 @@ BatchchatError
 └─ ProviderError           one attempt failed; never escapes a worker
    ├─ RateLimitError · ServerError · AttemptTimeoutError · NetworkError · IncompleteError  retryable
    ├─ AuthError · BlockedError · QuotaError                                                stops_run
-   └─ InvalidRequestError · RefusedError · ProtocolError                                   this prompt only
+   ├─ InvalidRequestError · RefusedError · ProtocolError                                   this prompt only
+   └─ InvalidResponseError                                             asked again by its own rule, not by --retries
 
 Errors above ``ProviderError`` reach the user as one sentence: where, what was found, what was expected, what to do.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "ErrorType",
     "IncompleteError",
     "InvalidRequestError",
+    "InvalidResponseError",
     "NetworkError",
     "PromptFileError",
     "ProtocolError",
@@ -252,6 +254,15 @@ class IncompleteError(ProviderError):
     retryable = True
 
 
+class InvalidResponseError(ProviderError):
+    """A whole answer that does not fit what was asked for, ``partial`` is its text.
+
+    It was asked for again as often as the answer's own rule allows, so that no retry of the attempt would help.
+    """
+
+    type = "invalid_response"
+
+
 _BY_TYPE: dict[str, type[ProviderError]] = {
     cls.type: cls
     for cls in (
@@ -266,6 +277,7 @@ _BY_TYPE: dict[str, type[ProviderError]] = {
         NetworkError,
         ProtocolError,
         IncompleteError,
+        InvalidResponseError,
     )
 }
 

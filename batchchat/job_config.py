@@ -9,7 +9,7 @@ from batchchat.errors import ConfigError
 from batchchat.input_settings import InputSettings
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
 
-__all__ = ["JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
+__all__ = ["AnswerConfig", "JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -45,6 +45,20 @@ class PromptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     system: Text | None = None
     id: Text | None = None
     params: dict[str, Any] = {}
+
+
+class AnswerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an answer must be.
+
+    Attributes:
+        schema: JSON Schema that the answer must fit: its file, or the schema itself.
+        schema_retries: How often an answer that does not fit is asked for again.
+        extract: JMESPath expression; what it finds in the answer's JSON becomes `value`.
+    """
+
+    schema: Text | dict[str, Any] | None = None
+    schema_retries: Annotated[int, Meta(ge=0)] = 2
+    extract: Text | None = None
 
 
 class RetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -108,6 +122,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         output: Where results go and how.
         provider: ``name`` of the provider and its own settings.
         prompt: How an input line becomes a prompt.
+        answer: What an answer must be.
         concurrency: Prompts in flight.
         rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
         burst: Requests that may go out at once within the rate.
@@ -121,6 +136,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         seed: Seed of ``sample``.
         on_duplicate: Two prompts with one id: an error, the first counts, or ids with a suffix.
         on_change: A stored answer that no longer fits its prompt: an error, asked again, or kept.
+        dedup: Whether prompts that ask the same are sent once; each gets its line.
+        reuse: Results files of other runs; what they answered already is taken from there.
         lenient: Whether a faulty input line becomes an error line and does not stop the run.
         carry: What of an input line stands in its result: ``all``, ``none``, or names of fields.
         max_response_bytes: Ceiling for one answer.
@@ -136,6 +153,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     output: OutputConfig = OutputConfig()
     provider: dict[str, Any] = {}
     prompt: PromptConfig = PromptConfig()
+    answer: AnswerConfig = AnswerConfig()
     concurrency: Count = 16
     rate: Rates = ()
     burst: Count = 1
@@ -149,6 +167,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     seed: int = 0
     on_duplicate: Literal["error", "first", "suffix"] = "error"
     on_change: Literal["error", "redo", "keep"] = "error"
+    dedup: bool = False
+    reuse: Paths = []
     lenient: bool = False
     carry: Carry = "all"
     max_response_bytes: Count = 64 << 20

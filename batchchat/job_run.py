@@ -6,6 +6,7 @@ from contextlib import nullcontext, suppress
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
+from batchchat.answers import make_rule
 from batchchat.config import JobConfig
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
@@ -19,6 +20,7 @@ from batchchat.records import InputFault, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import RunOutput
 from batchchat.run_signals import RunSignals
+from batchchat.shared_answers import Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
@@ -45,6 +47,8 @@ class JobRun:
         self._concurrency = fit_concurrency(job.concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
         self.check_prompt: Callable[[Prompt], None] | None = getattr(self._provider, "check_prompt", None)
+        answer = job.answer
+        self._rule = make_rule(answer.schema, answer.extract, retries=answer.schema_retries, source=job.source)
         self._reader = PromptReader(job.input_settings())
         self._tally = Tally()
         self._rules = StopRules()
@@ -202,11 +206,23 @@ class JobRun:
                 judge=self._judge,
                 prompt_s=job.timeout.prompt_s,
                 hold_slot=self._order is None,
+                rule=self._rule,
             )
             self._tally.attempts = worker.attempts
-            await self._work(worker, output)
+            if not (job.dedup or job.reuse):
+                await self._work(worker.complete_prompt, output)
+                return
+            shared = SharedAnswers(
+                worker.complete_prompt, lambda prompt_id: self._judge(prompt_id, None), dedup=job.dedup, rule=self._rule
+            )
+            try:
+                for sentence in await asyncio.to_thread(shared.load, job.reuse, self._files.results):
+                    self._observer.notice(sentence, 0)
+                await self._work(shared.complete, output)
+            finally:
+                shared.close()
 
-    async def _work(self, worker: Worker, output: RunOutput) -> None:
+    async def _work(self, ask: Ask, output: RunOutput) -> None:
         job = self._job
         items = to_do(
             self._reader,
@@ -219,7 +235,7 @@ class JobRun:
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
 
         async def handle(item: ToDo) -> None:
-            await self._handle(item, worker, output)
+            await self._handle(item, ask, output)
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
@@ -228,7 +244,7 @@ class JobRun:
         except* BatchchatError as group:
             raise group.exceptions[0] from None
 
-    async def _handle(self, item: ToDo, worker: Worker, output: RunOutput) -> None:
+    async def _handle(self, item: ToDo, ask: Ask, output: RunOutput) -> None:
         """One item's whole life; an answer that arrived is written whatever happens meanwhile."""
         if isinstance(item, BatchchatError):
             self.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
@@ -239,7 +255,7 @@ class JobRun:
                 self._judge(item.id, None)
                 await self._record(fault_outcome(item), ticket, output)
             else:
-                await worker.complete_prompt(*item, lambda outcome: self._record(outcome, ticket, output))
+                await ask(*item, lambda outcome: self._record(outcome, ticket, output))
         except Abandoned:
             return
         finally:
@@ -283,7 +299,10 @@ class JobRun:
 
     def _fingerprint(self, prompt: Prompt) -> str:
         params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params
-        return digest_of(self._provider.identity(prompt, params))
+        identity = self._provider.identity(prompt, params)
+        if self._rule is not None and self._rule.schema is not None:
+            identity["answer_schema"] = self._rule.schema
+        return digest_of(identity)
 
     def _stop_for_results(self, sentence: str) -> None:
         """Results cannot be written: whatever else stopped the run, this is what the user must know."""

@@ -40,14 +40,18 @@ def checked_files(job: JobConfig) -> RunFiles:
     for option, named in (("--errors", job.errors), ("--summary", job.summary)):
         if is_input(named, job):
             raise ConfigError(f"{option} {named} is an input and would be overwritten; name another file")
+    for reused in job.reuse:
+        if not os.path.exists(reused):
+            raise ConfigError("no such file; --reuse takes the results of another run", path=reused)
     return run_files(path, job.errors, job.summary)
 
 
 def is_input(path: str | None, job: JobConfig) -> bool:
-    """Whether a file that a run writes is one that it reads: an input, or the job file."""
+    """Whether a file that a run writes is one that it reads: an input, an answer's source, or what says how to run."""
     if path is None or path == "-":
         return False
-    read = [name for name in (*job.input, job.source) if name is not None and name != "-"]
+    schema = job.answer.schema if isinstance(job.answer.schema, str) else None
+    read = [name for name in (*job.input, *job.reuse, job.source, schema) if name is not None and name != "-"]
     return os.path.realpath(path) in map(os.path.realpath, read)
 
 

@@ -51,6 +51,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         total: Prompts of the input; None where the input was a stream that was not read to its end.
         answered_before, answered, failed: Prompts with an answer from earlier runs, from this one; failures of
             this one.
+        reused: Answers of this run that were taken from equal prompts or other runs.
         pending: Prompts left to do; None where the total is not known.
         attempts: HTTP exchanges of this run by what came of them: ``answered`` or an error type.
         requests: All requests that were let out, fetches of nonces included.
@@ -73,6 +74,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     failures: Sequence[FailureGroup]
     first_answers: Sequence[tuple[PromptId, str]]
+    reused: int = 0
 
 
 class RunObserver(Protocol):

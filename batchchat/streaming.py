@@ -3,11 +3,12 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from batchchat.admission import Abandoned, Admission
+from batchchat.answers import make_rule
 from batchchat.config import JobConfig, provider_config
 from batchchat.durations import parse_rate
 from batchchat.errors import ConfigError, ProviderError, RunStoppedError
@@ -36,6 +37,9 @@ async def stream(
     burst: int = 1,
     retries: int = 5,
     params: Mapping[str, Any] | None = None,
+    answer_schema: Mapping[str, Any] | str | None = None,
+    schema_retries: int = 2,
+    extract: str | None = None,
     timeout_s: float = 300.0,
     environ: Mapping[str, str] | None = None,
 ) -> AsyncGenerator[Outcome]:
@@ -47,6 +51,9 @@ async def stream(
         provider: A kind (``"openai"``), a job file's ``provider`` section, or an instance, whose settings are taken.
         rate: ``"5/s"``, or several that hold together.
         params: Sampling parameters for every prompt.
+        answer_schema: JSON Schema that every answer must fit, or the path of its file.
+        schema_retries: How often an answer that does not fit is asked for again.
+        extract: JMESPath expression; what it finds in the answer's JSON is ``Outcome.value``.
         timeout_s: Seconds for one attempt.
 
     Raises:
@@ -56,7 +63,12 @@ async def stream(
 
     Leaving the loop early gives up what is in flight; close the generator (``contextlib.aclosing``) to wait for that.
     """
-    for name, number, least in (("concurrency", concurrency, 1), ("burst", burst, 1), ("retries", retries, 0)):
+    for name, number, least in (
+        ("concurrency", concurrency, 1),
+        ("burst", burst, 1),
+        ("retries", retries, 0),
+        ("schema_retries", schema_retries, 0),
+    ):
         if number < least:
             raise ConfigError(f"{name}: expected a whole number of at least {least}, found {number}")
     try:
@@ -70,6 +82,7 @@ async def stream(
         environ=os.environ if environ is None else environ,
     )
     given = dict(params or {})
+    rule = make_rule(answer_schema, extract, retries=schema_retries, source=None)
     async with _entered(provider, context) as entered:
         worker = Worker(
             entered,
@@ -81,8 +94,15 @@ async def stream(
             slots=asyncio.Semaphore(concurrency),
             params=given,
             judge=feed.judge,
+            rule=rule,
         )
-        running = asyncio.create_task(feed.run(_numbered(prompts), worker, entered, given))
+        schema = None if rule is None else rule.schema
+
+        def fingerprint(prompt: Prompt) -> str:
+            identity = entered.identity(prompt, {**given, **prompt.params})
+            return digest_of(identity if schema is None else identity | {"answer_schema": schema})
+
+        running = asyncio.create_task(feed.run(_numbered(prompts), worker, fingerprint))
         try:
             while (outcome := await feed.outcomes.get()) is not None:
                 yield outcome
@@ -104,7 +124,7 @@ class _Feed:
         self._pool: WorkerPool[Prompt | Outcome] | None = None
 
     async def run(
-        self, items: Iterator[Prompt | Outcome], worker: Worker, provider: Provider, params: Mapping[str, Any]
+        self, items: Iterator[Prompt | Outcome], worker: Worker, fingerprint: Callable[[Prompt], str]
     ) -> None:
         source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self._concurrency)
 
@@ -112,9 +132,8 @@ class _Feed:
             if isinstance(item, Outcome):
                 await self._give(item, pool)
                 return
-            identity = provider.identity(item, {**params, **item.params})
             with suppress(Abandoned):
-                await worker.complete_prompt(item, digest_of(identity), lambda outcome: self._give(outcome, pool))
+                await worker.complete_prompt(item, fingerprint(item), lambda outcome: self._give(outcome, pool))
 
         self._pool = pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
         try:

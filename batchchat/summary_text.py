@@ -49,6 +49,8 @@ def _headline(report: RunReport) -> str:
     parts = [f"{report.answered_before + report.answered}{total} answered"]
     if report.answered_before:
         parts[0] += f" ({report.answered_before} before this run)"
+    if report.reused:
+        parts.append(f"{report.reused} of them reused")
     parts.append(f"{report.failed} failed")
     if report.pending:
         parts.append(f"{report.pending} pending")

@@ -16,7 +16,7 @@ class Tally:
     """Adds outcomes up; holds no more than the first few answers and one example of each failure."""
 
     def __init__(self) -> None:
-        self.answered = self.failed = self.skipped = 0
+        self.answered = self.failed = self.skipped = self.reused = 0
         self.attempts: dict[str, int] = {}
         self._usage = Usage()
         self._groups: dict[str, FailureGroup] = {}
@@ -42,6 +42,7 @@ class Tally:
             )
             return
         self.answered += 1
+        self.reused += outcome.reused_from is not None
         if completion is not None:
             if completion.usage is not None:
                 self._usage += completion.usage
@@ -71,6 +72,7 @@ class Tally:
             total=total,
             answered_before=answered_before,
             answered=self.answered,
+            reused=self.reused,
             failed=self.failed,
             pending=pending,
             started_at=self._started_at,

@@ -7,8 +7,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
+import msgspec
+
 from batchchat.admission import Abandoned, Admission, estimated_tokens
-from batchchat.errors import AttemptTimeoutError, ProviderError
+from batchchat.answers import AnswerRule, UnfitAnswerError, complaint
+from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
+from batchchat.life import Life
 from batchchat.limits import Limiter
 from batchchat.observer import RunObserver
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
@@ -30,6 +34,7 @@ class Worker:
         params: Sampling parameters of the job; a prompt's own are laid over them.
         judge: Told of each failure for good while its slot is still held, so that nothing goes out after a failure
             that stops the run.
+        rule: What the answer to a prompt, or to its last turn, must hold; None for any text.
         prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot; 0 for any.
     """
 
@@ -47,11 +52,12 @@ class Worker:
         judge: Callable[[PromptId, ProviderError], None],
         prompt_s: float = 0.0,
         hold_slot: bool = True,
+        rule: AnswerRule | None = None,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
         self._slots, self._params, self._judge, self._prompt_s = slots, params, judge, prompt_s
-        self._hold_slot = hold_slot
+        self._hold_slot, self._rule = hold_slot, rule
         self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.attempts: dict[str, int] = {}
 
@@ -65,7 +71,7 @@ class Worker:
         Raises:
             Abandoned: The run stopped first; the prompt stays pending.
         """
-        life = _Life(prompt)
+        life = Life(prompt)
         try:
             outcome = await self._outcome(life, fingerprint)
             if not self._hold_slot:
@@ -76,7 +82,7 @@ class Worker:
         # The task was to end while the rest of a whole answer was awaited; the answer came first.
         end_if_cancelled()
 
-    async def _outcome(self, life: "_Life", fingerprint: str) -> Outcome:
+    async def _outcome(self, life: Life, fingerprint: str) -> Outcome:
         prompt = life.prompt
         error: ProviderError | None = None
         completion: Completion | None = None
@@ -103,6 +109,8 @@ class Worker:
             attempts=life.attempts,
             latency_s=latency_s,
             responses=life.responses if prompt.turns and error is None else None,
+            parsed=life.structured.parsed,
+            value=life.structured.value,
             provider=self._provider.kind,
             fingerprint=fingerprint,
             line=prompt.line,
@@ -115,7 +123,7 @@ class Worker:
             lock = self._chats[chat_id] = asyncio.Lock()
         return lock
 
-    async def _within_deadline(self, life: "_Life") -> Completion:
+    async def _within_deadline(self, life: Life) -> Completion:
         if not self._prompt_s:
             return await self._converse(life)
         clock = asyncio.timeout(None)
@@ -131,51 +139,78 @@ class Worker:
             cause = f"; the last attempt met: {life.last_error.message}" if life.last_error else ""
             raise AttemptTimeoutError(f"no answer within {self._prompt_s:g} s (--prompt-deadline){cause}") from None
 
-    async def _converse(self, life: "_Life") -> Completion:
+    async def _converse(self, life: Life) -> Completion:
         """The answer to the prompt, or to its last turn with the answers before it as history."""
         prompt = life.prompt
-        params = {**self._params, **prompt.params} if prompt.params else dict(self._params)
-        first = prompt.messages[0].get("role") if prompt.messages else None
-        system = None if first in ("system", "developer") else prompt.system
-        request = ChatRequest(
-            messages=prompt.messages,
-            system=system,
-            model=prompt.model,
-            params=params,
-            chat_id=prompt.chat_id,
-            given=len(prompt.messages),
-        )
+        request = self._request(prompt)
         if not prompt.turns:
-            return await self._answer(request, life)
-        messages = list(prompt.messages)
-        chat_id = prompt.chat_id or secrets.token_hex(6)
+            return await self._fitting_answer(request, life)
+        *turns, last = prompt.turns
         usage = Usage()
-        for turn in prompt.turns:
-            messages = [*messages, {"role": "user", "content": turn}]
-            completion = await self._answer(
-                ChatRequest(
-                    messages=messages,
-                    system=system,
-                    model=prompt.model,
-                    params=params,
-                    chat_id=chat_id,
-                    given=request.given,
-                ),
-                life,
-            )
+        for turn in turns:
+            request = _asked_further(request, turn)
+            completion = await self._answer(request, life)
             life.responses.append(completion.text)
             usage += completion.usage or Usage()
-            messages = [*messages, {"role": "assistant", "content": completion.text or ""}]
-        return Completion(
-            text=completion.text,
-            finish_reason=completion.finish_reason,
-            model=completion.model,
-            usage=usage if usage != Usage() else None,
-            tool_calls=completion.tool_calls,
-            first_delta_s=completion.first_delta_s,
+            request = _answered_with(request, completion.text)
+        completion = await self._fitting_answer(_asked_further(request, last), life)
+        life.responses.append(completion.text)
+        usage += completion.usage or Usage()
+        return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
+
+    def _request(self, prompt: Prompt) -> ChatRequest:
+        first = prompt.messages[0].get("role") if prompt.messages else None
+        # What may take several requests is one conversation, also for a service that keeps conversations.
+        one_request = not prompt.turns and self._rule is None
+        return ChatRequest(
+            messages=prompt.messages,
+            system=None if first in ("system", "developer") else prompt.system,
+            model=prompt.model,
+            params={**self._params, **prompt.params} if prompt.params else dict(self._params),
+            chat_id=prompt.chat_id or (None if one_request else secrets.token_hex(6)),
+            given=len(prompt.messages),
         )
 
-    async def _answer(self, request: ChatRequest, life: "_Life") -> Completion:
+    async def _fitting_answer(self, request: ChatRequest, life: Life) -> Completion:
+        """The answer to one request, asked for again with the reason where it does not fit the rule.
+
+        Raises:
+            InvalidResponseError: It never fitted; ``partial`` is the text of the last one.
+        """
+        rule = self._rule
+        if rule is None:
+            return await self._answer(request, life)
+        request = msgspec.structs.replace(request, answer_schema=rule.schema)
+        usage = Usage()
+        for left in range(rule.retries, -1, -1):
+            completion = await self._answer(request, life)
+            usage += completion.usage or Usage()
+            if completion.text is None:  # a tool call: there is no text to be read
+                break
+            try:
+                life.structured = rule.read(completion.text)
+                break
+            except UnfitAnswerError as unfit:
+                error = self._unfit(completion, unfit, life, again=left > 0)
+                if not left:
+                    raise error from unfit
+                answered = _answered_with(request, completion.text)
+                request = _asked_further(answered, complaint(unfit, rule.schema))
+        return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
+
+    def _unfit(
+        self, completion: Completion, unfit: UnfitAnswerError, life: Life, *, again: bool
+    ) -> InvalidResponseError:
+        """Tells of an answer that does not fit; as an attempt it has been counted as answered."""
+        cut = " (finish_reason length: the answer was cut short)" if completion.finish_reason == "length" else ""
+        error = InvalidResponseError(f"the answer does not fit: {unfit}{cut}", status=200, partial=completion.text)
+        self._count("answered", -1)
+        self._count(error.type)
+        life.last_error = error
+        self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)
+        return error
+
+    async def _answer(self, request: ChatRequest, life: Life) -> Completion:
         """The answer to one request, asked as often as the policy allows.
 
         The first attempt is made by itself, so that a prompt that needs no other pays nothing for the retries.
@@ -198,7 +233,7 @@ class Worker:
                 return await self._attempt(request, life)
         raise first
 
-    async def _attempt(self, request: ChatRequest, life: "_Life") -> Completion:
+    async def _attempt(self, request: ChatRequest, life: Life) -> Completion:
         end_if_cancelled()
         if not life.holds_slot:
             await self._slots.acquire()
@@ -219,12 +254,12 @@ class Worker:
         self._admission.settle(completion.usage)
         return completion
 
-    def _release(self, life: "_Life") -> None:
+    def _release(self, life: Life) -> None:
         if life.holds_slot:
             life.holds_slot = False
             self._slots.release()
 
-    def _failed(self, error: ProviderError, life: "_Life") -> None:
+    def _failed(self, error: ProviderError, life: Life) -> None:
         """Tells of a failed attempt and makes the run wait if the service asked for it.
 
         Raises:
@@ -245,32 +280,19 @@ class Worker:
             life.judged = True
             self._judge(life.prompt.id, error)
 
-    def _worth_retrying(self, error: ProviderError, life: "_Life") -> bool:
+    def _worth_retrying(self, error: ProviderError, life: Life) -> bool:
         limit = self._policy.retries if error.retry_limit is None else min(self._policy.retries, error.retry_limit)
         return error.may_retry and life.tries <= limit
 
-    def _count(self, outcome: str) -> None:
-        self.attempts[outcome] = self.attempts.get(outcome, 0) + 1
+    def _count(self, outcome: str, more: int = 1) -> None:
+        self.attempts[outcome] = self.attempts.get(outcome, 0) + more
 
 
-class _Life:
-    """What one prompt has gone through so far."""
+def _asked_further(request: ChatRequest, text: str) -> ChatRequest:
+    """The request with one more user message."""
+    return msgspec.structs.replace(request, messages=[*request.messages, {"role": "user", "content": text}])
 
-    __slots__ = ("attempts", "clock", "clock_s", "holds_slot", "judged", "last_error", "prompt", "responses", "tries")
 
-    def __init__(self, prompt: Prompt) -> None:
-        self.prompt = prompt
-        self.attempts = 0
-        self.tries = 0
-        self.judged = self.holds_slot = False
-        self.responses: list[str | None] = []
-        self.last_error: ProviderError | None = None
-        self.clock: asyncio.Timeout | None = None
-        self.clock_s = 0.0
-
-    def begin(self) -> None:
-        """Counts an attempt; the first one starts the prompt's own clock."""
-        if self.clock is not None and not self.attempts:
-            self.clock.reschedule(asyncio.get_running_loop().time() + self.clock_s)
-        self.attempts += 1
-        self.tries += 1
+def _answered_with(request: ChatRequest, text: str | None) -> ChatRequest:
+    """The request with its answer behind it, as history of the next one."""
+    return msgspec.structs.replace(request, messages=[*request.messages, {"role": "assistant", "content": text or ""}])

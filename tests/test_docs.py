@@ -140,6 +140,7 @@ def test_every_key_of_a_job_is_documented() -> None:
 def test_documented_keys_exist() -> None:
     table = re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)
     known = {key for _, key, _ in _OPTIONS} | {
+        "dedup",
         "lenient",
         "nonce_cache",
         "version",

@@ -68,6 +68,17 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
             "help": "Sampling parameter, such as temperature=0; repeatable.",
         },
     ),
+    (("--schema",), "answer.schema", {"metavar": "FILE", "help": "JSON Schema that every answer must fit."}),
+    (
+        ("--schema-retries",),
+        "answer.schema_retries",
+        {"metavar": "N", "help": "How often an answer that does not fit is asked for again.  [default: 2]"},
+    ),
+    (
+        ("--extract",),
+        "answer.extract",
+        {"metavar": "EXPR", "help": "JMESPath expression over the answer's JSON; what it finds becomes 'value'."},
+    ),
     (("--concurrency",), "concurrency", {"metavar": "N", "help": "Prompts in flight.  [default: 16]"}),
     (
         ("--rate",),
@@ -138,6 +149,16 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         },
     ),
     (
+        ("--reuse",),
+        "reuse",
+        {
+            "multiple": True,
+            "type": _LINES,
+            "metavar": "RESULTS",
+            "help": "Take what another run's results answer already; repeatable.",
+        },
+    ),
+    (
         ("--on-change",),
         "on_change",
         {
@@ -181,6 +202,8 @@ def job_options(function: F) -> F:
     for option in (
         click.option("--no-nonce-cache", is_flag=True, default=None, envvar="BATCHCHAT_NO_NONCE_CACHE",
                      help="Keep nonces in memory only (ai-engine)."),
+        click.option("--dedup", is_flag=True, default=None, envvar="BATCHCHAT_DEDUP",
+                     help="Send prompts that ask the same once; each gets its line."),
         click.option("--strict/--lenient", "strict", default=None, envvar="BATCHCHAT_STRICT",
                      help="A faulty input line stops the run at its start (default), or becomes an error line."),
         *(click.option(*names, envvar=_variable(names[-1]), default=None, **extra)
@@ -221,6 +244,8 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
         overrides["lenient"] = Override(not options["strict"], _origin(ctx, "strict", "--strict"))
     elif lenient := os.environ.get("BATCHCHAT_LENIENT"):
         overrides["lenient"] = Override(lenient, "BATCHCHAT_LENIENT")
+    if options.get("dedup"):
+        overrides["dedup"] = Override(True, _origin(ctx, "dedup", "--dedup"))
     if options.get("no_nonce_cache"):
         overrides["nonce_cache"] = Override(False, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
     return load_job(options.get("job"), overrides, os.environ)

@@ -72,6 +72,8 @@ def _text(question: Question, scenario: Scenario, attempt: int) -> str:
     prompt = question.prompt
     if prompt.startswith("/debug"):
         return _debug(question, attempt)
+    if scenario.replies:
+        return scenario.replies[min(question.turn, len(scenario.replies)) - 1]
     if long := _LONG.match(prompt):
         return _filled("", int(long[1]))
     return _filled(f"Echo: {prompt}", scenario.reply_chars)

@@ -110,6 +110,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     chunk_bytes: Count = 0
     # Answers
     models: tuple[str, ...] = ("echo",)
+    replies: tuple[str, ...] = ()
     reply_chars: Count = 0
     text_input_max_length: Count = 0
     chatter: bool = False

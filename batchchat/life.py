@@ -1,0 +1,54 @@
+"""What one prompt has gone through so far."""
+
+import asyncio
+
+from batchchat.answers import Structured
+from batchchat.errors import ProviderError
+from batchchat.records import Prompt
+
+__all__ = ["Life"]
+
+
+class Life:
+    """Counts and marks of one prompt, kept by the worker.
+
+    Attributes:
+        attempts: HTTP exchanges begun.
+        tries: Attempts at the request that is being made now.
+        holds_slot: Whether it counts as in flight.
+        judged: Whether its failure for good has been told to the stop rules.
+        responses: Answers to its turns so far.
+        structured: What was read from its last answer.
+        clock: Its own deadline, not started before its first attempt; None for none.
+    """
+
+    __slots__ = (
+        "attempts",
+        "clock",
+        "clock_s",
+        "holds_slot",
+        "judged",
+        "last_error",
+        "prompt",
+        "responses",
+        "structured",
+        "tries",
+    )
+
+    def __init__(self, prompt: Prompt) -> None:
+        self.prompt = prompt
+        self.attempts = 0
+        self.tries = 0
+        self.judged = self.holds_slot = False
+        self.responses: list[str | None] = []
+        self.structured = Structured()
+        self.last_error: ProviderError | None = None
+        self.clock: asyncio.Timeout | None = None
+        self.clock_s = 0.0
+
+    def begin(self) -> None:
+        """Counts an attempt; the first one starts the prompt's own clock."""
+        if self.clock is not None and not self.attempts:
+            self.clock.reschedule(asyncio.get_running_loop().time() + self.clock_s)
+        self.attempts += 1
+        self.tries += 1
