@@ -1,7 +1,6 @@
 """``dedup`` and ``reuse``: what asks the same is sent once, every prompt has its line, nothing is taken for another."""
 
 import asyncio
-import gzip
 from pathlib import Path
 from typing import Any
 
@@ -144,7 +143,11 @@ async def test_lines_that_are_no_answers_are_told_and_passed_over(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [(None, "no such file"), (b'{"id": 1, "prompt": "x"}\n', "expected results"), (gzip.compress(b"x")[:9], "old")],
+    [
+        (None, "no such file"),
+        (b'{"id": 1, "prompt": "x"}\n', "expected results"),
+        (b"\x1f\x8b\x08\x00", "let the name end in .gz"),
+    ],
 )
 async def test_a_file_that_holds_no_results_is_refused_before_anything_is_sent(tmp_path, content, words: str):
     old = tmp_path / "old.jsonl"
