@@ -50,7 +50,9 @@ def load_job(
     Raises:
         ConfigError: Something in it is wrong: option, or file, line and key; what was found, what was expected.
     """
-    raw, locations = ({}, Locations()) if path is None else read_yaml(path, environ)
+    named = (overrides or {}).get("env_file")
+    env_file = named.value if isinstance(named, Override) else named
+    raw, locations = ({}, Locations()) if path is None else read_yaml(path, environ, env_file)
     for key, value in (overrides or {}).items():
         _lay_over(raw, key, value, locations)
     section = raw.pop("provider", {})

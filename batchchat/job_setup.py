@@ -7,6 +7,7 @@ import platformdirs
 
 from batchchat.admission import Admission
 from batchchat.config import JobConfig, provider_config
+from batchchat.env_file import with_env_file
 from batchchat.errors import ConfigError
 from batchchat.observer import RunObserver
 from batchchat.providers.base import Provider, ProviderContext
@@ -51,8 +52,8 @@ def is_input(path: str | None, job: JobConfig) -> bool:
     if path is None or path == "-":
         return False
     schema = job.answer.schema if isinstance(job.answer.schema, str) else None
-    read = [name for name in (*job.input, *job.reuse, job.source, schema) if name is not None and name != "-"]
-    return os.path.realpath(path) in map(os.path.realpath, read)
+    read = [*job.input, *job.reuse, *(name for name in (job.source, job.env_file, schema) if name is not None)]
+    return os.path.realpath(path) in {os.path.realpath(name) for name in read if name != "-"}
 
 
 def output_settings(job: JobConfig) -> OutputSettings:
@@ -67,6 +68,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         ConfigError: Its settings cannot work.
     """
     provider_class, config = provider_config(job)
+    environ = with_env_file(job.env_file, environ)
     check = getattr(provider_class, "check_usable", None)
     if check is not None:
         check(config)

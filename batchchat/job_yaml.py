@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from batchchat.env_file import with_env_file
 from batchchat.errors import ConfigError
 from batchchat.locations import EnvText, KeyPath, Locations, Mark, render_key, shorten
 
@@ -24,12 +25,15 @@ _VARIABLE = re.compile(r"\$\$|\$\{(?:([^}]*)\})?")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
-def read_yaml(path: str, environ: Mapping[str, str] | None = None) -> tuple[dict[str, Any], Locations]:
+def read_yaml(
+    path: str, environ: Mapping[str, str] | None = None, env_file: str | None = None
+) -> tuple[dict[str, Any], Locations]:
     """Reads a job file.
 
     Args:
         path: The file.
         environ: Where variables are looked up; the process's own environment by default.
+        env_file: File of variables that stand behind them; by default the one that the key ``env_file`` names.
 
     Returns:
         Its mapping, in which text with a variable in it is ``EnvText``, and where each value stands.
@@ -51,7 +55,7 @@ def read_yaml(path: str, environ: Mapping[str, str] | None = None) -> tuple[dict
         raise ConfigError("is nested too deeply for a job file", path=path) from error
     if node is None:
         raise ConfigError("is empty; expected a mapping with keys such as input, output and provider", path=path)
-    builder = _Builder(path, os.environ if environ is None else environ)
+    builder = _Builder(path, _variables(node, path, os.environ if environ is None else environ, env_file))
     try:
         value = builder.build(node, ())
     except RecursionError as error:
@@ -59,6 +63,16 @@ def read_yaml(path: str, environ: Mapping[str, str] | None = None) -> tuple[dict
     if not isinstance(value, dict):
         raise builder.error(node, (), "expected a mapping with keys such as input, output and provider")
     return value, Locations(path, builder.marks)
+
+
+def _variables(node: yaml.Node, path: str, environ: Mapping[str, str], env_file: str | None) -> Mapping[str, str]:
+    """The environment, and behind it the file that an option or the job's key ``env_file`` names."""
+    pairs = node.value if isinstance(node, yaml.MappingNode) and env_file is None else ()
+    for key, value in pairs:
+        if isinstance(key, yaml.ScalarNode) and key.value == "env_file" and isinstance(value, yaml.ScalarNode):
+            named = _Builder(path, environ).build(value, ("env_file",))
+            env_file = str(named) if named else None
+    return with_env_file(env_file, environ)
 
 
 def _read_text(path: str) -> str:

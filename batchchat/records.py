@@ -110,7 +110,12 @@ def _add(left: int | None, right: int | None) -> int | None:
 
 
 class Completion(msgspec.Struct, frozen=True, kw_only=True):
-    """The final answer as a value: text (None for a mere tool call), finish reason, model, usage."""
+    """The final answer as a value: text (None for a mere tool call), finish reason, model, usage.
+
+    Attributes:
+        choices: Texts of all choices where more than one was asked for (None for one without text), in the
+            service's order; ``text`` is the first of them that is an answer.
+    """
 
     text: str | None
     finish_reason: str | None = None
@@ -118,6 +123,7 @@ class Completion(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage | None = None
     tool_calls: list[dict[str, Any]] | None = None
     first_delta_s: float | None = None
+    choices: list[str | None] | None = None
 
 
 class Failure(msgspec.Struct, frozen=True, kw_only=True):

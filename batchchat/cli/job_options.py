@@ -43,6 +43,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {"metavar": "NAME", "help": "Environment variable that holds the key; keys are never options."},
     ),
     (
+        ("--env-file",),
+        "env_file",
+        {"metavar": "FILE", "help": "Environment variables from a .env file; the ones that are set already win."},
+    ),
+    (
         ("--header",),
         "provider.headers",
         {"multiple": True, "type": _LINES, "metavar": "'NAME: VALUE'", "help": "Extra request header; repeatable."},

@@ -12,7 +12,7 @@ import orjson
 from batchchat.errors import IncompleteError, InvalidRequestError
 from batchchat.jsonl import dump_line
 from batchchat.providers.ai_engine_errors import prose_error
-from batchchat.providers.base import ChatRequest, text_of
+from batchchat.providers.base import ChatRequest, schema_instruction, text_of
 from batchchat.providers.text import checked_calls, usage_of, without_surrogates
 from batchchat.records import Completion
 
@@ -64,6 +64,8 @@ def chat_body(request: ChatRequest, bot: Mapping[str, Any], *, stream: bool) -> 
         InvalidRequestError: The conversation cannot be told in this protocol.
     """
     system, history, message = _split(request)
+    if request.answer_schema is not None:
+        system = "\n\n".join(filter(None, (system, schema_instruction(request.answer_schema))))
     body: dict[str, Any] = {**bot, "chatId": request.chat_id or fresh_chat_id(), "newMessage": message}
     if history:
         body["messages"] = history
@@ -85,6 +87,8 @@ def public_body(request: ChatRequest, bot_id: str) -> bytes:
     if system or request.given > 1:
         what = "a system prompt" if system else "a history"
         raise InvalidRequestError(f"the public API takes no {what[2:]}; use 'api: chat' for prompts with {what}")
+    if request.answer_schema is not None:
+        message = f"{message}\n\n{schema_instruction(request.answer_schema)}"
     return _dumped({"botId": bot_id, "message": message, "chatId": request.chat_id or fresh_chat_id()})
 
 

@@ -29,6 +29,7 @@ __all__ = [
     "collect",
     "digest_of",
     "end_if_cancelled",
+    "schema_instruction",
     "text_of",
 ]
 
@@ -232,6 +233,14 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if _NOT_IN_HEADERS.search(value):
             raise ConfigError(f"headers: the value of {name} holds characters that no HTTP header may carry")
     return dict(headers)
+
+
+def schema_instruction(schema: Mapping[str, Any]) -> str:
+    """What a service that knows no structured answers is told in its system prompt."""
+    return (
+        "Answer with one JSON value and nothing else: no explanation, no code fence. "
+        f"It must fit this JSON Schema:\n{dump_line(dict(schema)).decode()}"
+    )
 
 
 def text_of(content: Any) -> str:

@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from batchchat.errors import ProviderError
 
@@ -15,26 +15,41 @@ _HARMLESS_HEADERS = frozenset(
     ("accept", "accept-encoding", "accept-language", "content-type", "http-referer", "referer", "user-agent", "x-title")
 )
 
+_HARMLESS_QUERY = ("api-version",)
+
 
 class Masker:
-    """Hides a run's secrets in the errors of its attempts.
+    """Hides a run's secrets in the errors of its attempts; the longest first, so that no part of one is left.
 
     Args:
         values: Keys and tokens; None for one that there is not.
         headers: Extra request headers; their values are secrets, but for those of a few names.
-        urls: Addresses, of the service and of the proxy, whose passwords are secrets.
+        urls: Addresses, of the service and of the proxy, whose passwords and queries are secrets.
     """
 
     def __init__(
         self, values: Iterable[str | None] = (), *, headers: Mapping[str, str], urls: Iterable[str | None] = ()
     ) -> None:
+        self._spelled: set[str] = set()
+        self._secrets: tuple[str, ...] = ()
+        self.add(values, headers=headers, urls=urls)
+
+    def add(
+        self,
+        values: Iterable[str | None] = (),
+        *,
+        headers: Mapping[str, str] | None = None,
+        urls: Iterable[str | None] = (),
+    ) -> None:
+        """Hides these from now on as well."""
         secrets = [value for value in values if value]
-        for name, value in headers.items():
+        for name, value in (headers or {}).items():
             if name.lower() not in _HARMLESS_HEADERS:
                 secrets += (value, value.rpartition(" ")[2])  # with and without its scheme, "Bearer"
         for url in urls:
             secrets += _url_secrets(url or "")
-        self._secrets = tuple(_spellings(secrets))
+        self._spelled |= _spellings(secrets)
+        self._secrets = tuple(sorted(self._spelled, key=len, reverse=True))
 
     def hide(self, error: ProviderError, sent: str | None = None) -> None:
         """Takes the secrets, and the nonce that was sent, out of what the error tells."""
@@ -56,18 +71,20 @@ def _hidden(text: str, secrets: Iterable[str]) -> str:
 
 
 def _url_secrets(url: str) -> list[str]:
-    user_info, at, _ = urlsplit(url).netloc.rpartition("@")
+    parts = urlsplit(url)
+    user_info, at, _ = parts.netloc.rpartition("@")
+    queried = [value for name, value in parse_qsl(parts.query) if name not in _HARMLESS_QUERY]
     if not at:
-        return []
+        return queried
     user, _, password = user_info.partition(":")
     basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
-    return [password, unquote(password), basic]
+    return [password, unquote(password), basic, *queried]
 
 
-def _spellings(secrets: Iterable[str]) -> list[str]:
-    """Each secret as JSON and URLs spell it too, the longest first, so that no part of one is left."""
+def _spellings(secrets: Iterable[str]) -> set[str]:
+    """Each secret as JSON and URLs spell it too."""
     found = set()
     for secret in secrets:
         if len(secret) >= _FEWEST_CHARS:
             found |= {secret, secret.replace("/", "\\/"), quote(secret, safe="")}
-    return sorted(found, key=len, reverse=True)
+    return found

@@ -1,93 +1,83 @@
-"""Chat completions of the OpenAI protocol, as many services and local servers speak it."""
+"""The OpenAI protocol, as many services and local servers speak it: chat completions, or the Responses API."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, ClassVar, Self
-from urllib.parse import urlsplit
+from weakref import WeakKeyDictionary
 
 import msgspec
-import orjson
 
 from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
-from batchchat.jsonl import dump_line
-from batchchat.providers.address import checked_base_url, moved_base
-from batchchat.providers.base import (
-    ChatRequest,
-    ProviderContext,
-    StreamEvent,
-    api_key,
-    checked_headers,
-    collect,
-    end_if_cancelled,
-)
-from batchchat.providers.http import Exchange, HttpClient
+from batchchat.providers.address import moved_base
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, collect, end_if_cancelled
+from batchchat.providers.http import Exchange
 from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
-from batchchat.providers.openai_errors import object_error
-from batchchat.providers.proxy import choose_proxy
+from batchchat.providers.openai_endpoint import Endpoint, endpoint_settings
+from batchchat.providers.openai_errors import object_error, refuses_schema
+from batchchat.providers.openai_pool import EndpointPool
+from batchchat.providers.openai_reader import OpenAIReader
+from batchchat.providers.openai_request import (
+    RESERVED,
+    carries_schema,
+    chat_body,
+    choices_asked,
+    dumped,
+    responses_body,
+)
+from batchchat.providers.openai_responses import ResponsesReader
+from batchchat.providers.openai_settings import EndpointConfig, OpenAIChatConfig
 from batchchat.providers.text import load_lenient
 from batchchat.records import Completion, Prompt
 
-__all__ = ["OpenAIChat", "OpenAIChatConfig"]
+__all__ = ["EndpointConfig", "OpenAIChat", "OpenAIChatConfig"]
 
-_ENDPOINT = "/chat/completions"
-_RESERVED = frozenset(("model", "messages", "stream", "stream_options"))
-_MOST_MOVES = 4
+_MOST_MOVES = 5
 _NO_MODEL = "no model is named; give --model or provider.model"
 
 
-class OpenAIChatConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Settings of an OpenAI-compatible service.
-
-    Attributes:
-        base_url: Address of the API; without a path it gets ``/v1``.
-        model: Model for every prompt whose line names none.
-        api_key_env: Environment variable that holds the key. The default one may be unset, for servers without keys.
-        stream: Whether the answer is streamed; only the way of delivery changes.
-        headers: Extra request headers.
-    """
-
-    base_url: str | None = None
-    model: str | None = None
-    api_key_env: str | None = None
-    stream: bool = True
-    headers: dict[str, str] = {}
-
-
 class OpenAIChat:
-    """Provider ``openai``: any service or local server with ``/chat/completions``."""
+    """Provider ``openai``: any service or local server with ``/chat/completions`` or ``/responses``."""
 
     kind: ClassVar[str] = "openai"
     Config: ClassVar[type[msgspec.Struct]] = OpenAIChatConfig
 
     def __init__(self, config: OpenAIChatConfig, context: ProviderContext) -> None:
         self.config = config
-        base = checked_base_url(config.base_url, self.kind).removesuffix(_ENDPOINT)
-        self._base = base if urlsplit(base).path else f"{base}/v1"
-        named = config.api_key_env is not None
-        key = api_key(context.environ, config.api_key_env or "OPENAI_API_KEY", required=named)
-        self._headers = {"Content-Type": "application/json"}
-        if key and urlsplit(base).username is not None:
-            raise ConfigError("base_url holds a user name and a key is given as well; leave one of them out")
-        if key:
-            self._headers["Authorization"] = f"Bearer {key}"
-        self._headers |= checked_headers(config.headers)
-        proxy = choose_proxy(self._base, context.proxy, context.environ)
-        self._context = msgspec.structs.replace(context, proxy=proxy)
-        self._http = HttpClient(self._context)
-        self._masker = Masker([key], headers=config.headers, urls=[self._base, proxy])
-        self._stream_options = True
+        self._context = context
+        self._masker = Masker(headers={})
+        self._endpoints = self._made_endpoints()
+        self._pool = EndpointPool(self._endpoints, context.notice)
+        self._open = AsyncExitStack()
+        # Where the running task's last attempt failed, and for which request.
+        self._failed_at: WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, Endpoint]] = WeakKeyDictionary()
+
+    def _made_endpoints(self) -> list[Endpoint]:
+        made = []
+        for number, (settings, source) in enumerate(endpoint_settings(self.config), 1):
+            endpoint = Endpoint(settings, source, self._context, api=self.config.api, label=f"endpoint {number}")
+            keys, headers, urls = endpoint.secrets()
+            self._masker.add(keys, headers=headers, urls=urls)
+            made.append(endpoint)
+        return made
 
     async def __aenter__(self) -> Self:
-        await self._http.__aenter__()
+        for endpoint in self._endpoints:
+            if (key := await endpoint.ask_key(self._context.environ)) is not None:
+                self._masker.add([key])
+        async with AsyncExitStack() as stack:
+            for endpoint in self._endpoints:
+                await stack.enter_async_context(endpoint.http)
+            self._open = stack.pop_all()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._http.__aexit__()
+        await self._open.aclose()
 
     def check_prompt(self, prompt: Prompt) -> None:
         """Finds before any request what every prompt like this one would meet.
@@ -95,18 +85,19 @@ class OpenAIChat:
         Raises:
             ConfigError: Neither the prompt nor the settings name a model.
         """
-        if not (prompt.model or self.config.model):
+        if not (prompt.model or self.config.model or all(each.model or each.names_model for each in self._endpoints)):
             raise ConfigError(_NO_MODEL)
 
     def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
         """Model, texts and parameters: what the answer depends on, and nothing else."""
+        model = prompt.model or self.config.model
         return {
             "kind": self.kind,
-            "model": prompt.model or self.config.model,
+            "model": model or next((each.model for each in self._endpoints if each.model), None),
             "system": prompt.system,
             "messages": prompt.messages,
             "turns": prompt.turns,
-            "params": {name: value for name, value in params.items() if name not in _RESERVED},
+            "params": {name: value for name, value in params.items() if name not in RESERVED},
         }
 
     async def complete(self, request: ChatRequest) -> Completion:
@@ -121,53 +112,87 @@ class OpenAIChat:
         end_if_cancelled()
 
     async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
-        for _ in range(_MOST_MOVES):
-            reader = CompletionReader(deltas=deltas)
+        refused: dict[Endpoint, ProviderError] = {}
+        for _ in range(_MOST_MOVES * len(self._endpoints)):
+            endpoint = await self._admitted_endpoint(request, refused)
+            reader = self._reader(request, deltas=deltas)
             try:
-                async with aclosing(self._attempt(request, reader)) as events:
+                async with aclosing(self._attempt(request, endpoint, reader)) as events:
                     async for event in events:
                         yield event
             except ProviderError as error:
                 error.partial = error.partial or reader.partial or None
-                self._masker.hide(error)
-                raise
+                if not self._asks_another(request, endpoint, error) or (deltas and reader.partial):
+                    raise
+                refused[endpoint] = error
+                continue
+            finally:
+                self._pool.left(endpoint)
             if reader.finished:
+                self._pool.succeeded(endpoint)
                 return
         raise ProtocolError("the service redirects on and on; see --base-url", stops_run=True)
 
-    async def _attempt(self, request: ChatRequest, reader: CompletionReader) -> AsyncGenerator[StreamEvent]:
+    async def _admitted_endpoint(self, request: ChatRequest, refused: Mapping[Endpoint, ProviderError]) -> Endpoint:
+        """The endpoint for a request that may go out now; not the one where its last attempt failed, if possible.
+
+        Raises:
+            ProviderError: Only endpoints that refused it already are left; it is what one of them said.
+        """
+        task = asyncio.current_task()
+        failed = self._failed_at.pop(task, None) if task is not None else None
+        avoided = {*refused, failed[1]} if failed is not None and failed[0] is request else refused
+        while True:
+            await self._context.gate.admit(self._pool.ready)
+            if (endpoint := self._pool.pick(avoided)) is not None:
+                if endpoint in refused:
+                    raise refused[endpoint]
+                return endpoint
+            await self._pool.opened()
+
+    def _asks_another(self, request: ChatRequest, endpoint: Endpoint, error: ProviderError) -> bool:
+        """Notes a failed attempt; whether another endpoint is asked at once."""
+        self._masker.hide(error)
+        if (task := asyncio.current_task()) is not None:
+            self._failed_at[task] = (request, endpoint)
+        return self._pool.failed(endpoint, error, model_named=request.model is not None)
+
+    def _reader(self, request: ChatRequest, *, deltas: bool) -> OpenAIReader:
+        if self.config.api == "responses":
+            return ResponsesReader(deltas=deltas)
+        return CompletionReader(deltas=deltas, choices=choices_asked(request.params))
+
+    async def _attempt(
+        self, request: ChatRequest, endpoint: Endpoint, reader: OpenAIReader
+    ) -> AsyncGenerator[StreamEvent]:
         """One exchange; ends without a finished reader where the address or the options had to change first."""
-        await self._context.gate.admit()
-        base, with_options = self._base, self._stream_options
-        body, url = self._body(request), base + _ENDPOINT
-        async with self._http.exchange(url, headers=self._headers, body=body) as reply:
+        base = endpoint.base
+        body = self._body(request, endpoint)
+        async with endpoint.http.exchange(endpoint.url, headers=endpoint.headers, body=dumped(body)) as reply:
             if reply.status == 200:
+                self._pool.answering(endpoint)
                 async with aclosing(reader.read(reply)) as events:
                     async for event in events:
                         yield event
             else:
-                await self._refused(reply, base, with_options=with_options)
+                await self._refused(reply, endpoint, base, body, request)
 
-    def _body(self, request: ChatRequest) -> bytes:
-        model = request.model or self.config.model
-        if not model:
+    def _body(self, request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
+        model = request.model or endpoint.model or self.config.model
+        if not model and not endpoint.names_model:
             raise InvalidRequestError(_NO_MODEL, stops_run=True)
-        messages = request.messages
-        if request.system:
-            messages = [{"role": "system", "content": request.system}, *messages]
-        body: dict[str, Any] = {"model": model, "messages": messages}
-        body |= {name: value for name, value in request.params.items() if name not in _RESERVED}
+        made = responses_body if self.config.api == "responses" else chat_body
+        body = made(request, model, structured=endpoint.takes_schema)
         if self.config.stream:
             body["stream"] = True
-            if self._stream_options:
+            if endpoint.takes_stream_options and self.config.api == "chat":
                 body["stream_options"] = {"include_usage": True}
-        try:
-            return orjson.dumps(body)
-        except TypeError:
-            return dump_line(body)
+        return body
 
-    async def _refused(self, reply: Exchange, base: str, *, with_options: bool) -> None:
-        """Returns where another try is due at once: the address moved, or the server knows no ``stream_options``.
+    async def _refused(
+        self, reply: Exchange, endpoint: Endpoint, base: str, sent: Mapping[str, Any], request: ChatRequest
+    ) -> None:
+        """Returns where another try is due at once: the address moved, or the service does not know what was sent.
 
         Other requests may have found the same meanwhile, so what counts is what this one was sent with.
 
@@ -176,17 +201,27 @@ class OpenAIChat:
         """
         body = await reply.read_whole()
         if 300 <= reply.status < 400:
-            moved = moved_base(base, base + _ENDPOINT, reply.status, reply.headers.get("Location"))
-            if self._base == base:
-                self._base = moved
+            url = base + endpoint.url.removeprefix(endpoint.base)
+            moved = moved_base(base, url, reply.status, reply.headers.get("Location"))
+            if endpoint.base == base:
+                endpoint.base = moved
             return
         try:
             parsed = load_lenient(body)
         except json.JSONDecodeError:
             parsed = None
-        if reply.status in (400, 422) and with_options and b"stream_options" in body:
-            if self._stream_options:
-                self._stream_options = False
-                self._context.notice("the service does not know stream_options; sending none", 1)
-            return
-        raise object_error(reply.status, body, parsed, reply.headers)
+        error = object_error(reply.status, body, parsed, reply.headers)
+        if reply.status not in (400, 422):
+            raise error
+        if "stream_options" in sent and b"stream_options" in body:
+            self._leave_out(endpoint, "takes_stream_options", "does not know stream_options; sending none")
+        elif carries_schema(sent, request) and refuses_schema(body, error):
+            self._leave_out(endpoint, "takes_schema", "takes no schema of the answer; the model is told of it instead")
+        else:
+            raise error
+
+    def _leave_out(self, endpoint: Endpoint, name: str, sentence: str) -> None:
+        if getattr(endpoint, name):
+            setattr(endpoint, name, False)
+            who = "the service" if len(self._endpoints) == 1 else endpoint.label
+            self._context.notice(f"{who} {sentence}", 1)

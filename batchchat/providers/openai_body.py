@@ -1,175 +1,152 @@
 """The body of a chat completion: a stream of chunks or one object, in the dialects that servers speak."""
 
-import json
-from collections.abc import AsyncGenerator
 from typing import Any
 
-from batchchat.errors import IncompleteError, ProtocolError, ProviderError, ServerError
+from batchchat.errors import IncompleteError, ProtocolError, ServerError
 from batchchat.jsonl import json_type
-from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta, text_of
 from batchchat.providers.http import Exchange
-from batchchat.providers.openai_errors import object_error, page_error, refused_error
-from batchchat.providers.text import checked_calls, load_lenient, plain_text, usage_of, without_surrogates
+from batchchat.providers.openai_errors import refused_error
+from batchchat.providers.openai_reader import OpenAIReader, answer_text
+from batchchat.providers.text import checked_calls, usage_of, without_surrogates
 from batchchat.records import Completion, Usage
-from batchchat.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["CompletionReader"]
 
+_MOST_CHOICES = 1024
 
-class CompletionReader:
-    """Reads one answer to its terminal event: a ``finish_reason`` or ``[DONE]``."""
 
-    def __init__(self, *, deltas: bool) -> None:
-        self._deltas = deltas
-        self._decoder = SSEDecoder()
-        self._raw: list[bytes] = []
-        self._is_stream = self._done = self._has_choice = False
-        self._text: list[str] = []
-        self._refusal: list[str] = []
-        self._tools: dict[int, dict[str, Any]] = {}
-        self._finish: str | None = None
+class CompletionReader(OpenAIReader):
+    """Reads one chat completion to its terminal event: the ``finish_reason`` of every choice, or ``[DONE]``.
+
+    Args:
+        deltas: Whether text is told as it streams; it is the first choice's.
+        choices: How many choices were asked for (``n``).
+    """
+
+    def __init__(self, *, deltas: bool, choices: int = 1) -> None:
+        super().__init__(deltas=deltas)
+        self._wanted = choices
+        self._choices: dict[int, _Choice] = {}
         self._model: str | None = None
         self._usage: Usage | None = None
-        self.finished = False
 
     @property
     def partial(self) -> str:
-        """Text that has arrived so far."""
-        return without_surrogates("".join(self._text))
+        first = self._choices.get(0)
+        return without_surrogates("".join(first.text)) if first is not None else ""
 
-    async def read(self, reply: Exchange) -> AsyncGenerator[StreamEvent]:
-        """The answer's events.
+    @property
+    def _whole(self) -> bool:
+        choices = self._choices.values()
+        return len(choices) >= self._wanted and all(choice.finish not in (None, "error") for choice in choices)
 
-        Raises:
-            ProviderError: No terminal event came, or a failure was told.
-        """
-        while chunk := await reply.read():
-            if not self._is_stream:
-                self._raw.append(chunk)
-            for event in self._decoder.feed(chunk):
-                if text := self._take(event, reply):
-                    yield TextDelta(text)
-            if self._done or (self._finish is not None and self._usage is not None):
-                await reply.linger()
-                break
-        for event in self._decoder.finish():
-            if text := self._take(event, reply, cut=True):
-                yield TextDelta(text)
-        if not self._is_stream:
-            self._take_whole(b"".join(self._raw), reply)
-        completion = self._completion(reply)
-        self.finished = True
-        yield StreamEnd(completion)
+    @property
+    def _over(self) -> bool:
+        choices = self._choices.values()
+        finished = len(choices) >= self._wanted and all(choice.finish is not None for choice in choices)
+        return finished and self._usage is not None
 
-    def _take(self, event: ServerSentEvent, reply: Exchange, *, cut: bool = False) -> str:
-        """Takes one event in; its text where deltas are wanted.
-
-        After the finish reason the answer is whole: what cannot be read there, or reports a failure, only ends it.
-        """
-        if self._finish in (None, "error"):
-            return self._take_event(event, reply, cut=cut)
-        try:
-            return self._take_event(event, reply, cut=cut)
-        except ProviderError:
-            self._done = True
-            return ""
-
-    def _take_event(self, event: ServerSentEvent, reply: Exchange, *, cut: bool) -> str:
-        data = event.data
-        if data.strip() == b"[DONE]":
-            self._begin_stream()
-            self._done = True
-            return ""
-        if not data.lstrip().startswith(b"{"):
-            return ""
-        try:
-            chunk = load_lenient(data)
-        except json.JSONDecodeError as error:
-            self._begin_stream()
-            if cut:
-                return ""
-            raise ProtocolError(f"expected JSON in an event, found: {plain_text(data)}", status=200) from error
-        self._begin_stream()
-        return self._take_object(chunk, reply)
-
-    def _begin_stream(self) -> None:
-        if not self._is_stream:
-            self._is_stream = True
-            self._raw.clear()
-
-    def _take_whole(self, body: bytes, reply: Exchange) -> None:
-        try:
-            whole = load_lenient(body.strip())
-        except json.JSONDecodeError as error:
-            raise page_error(body) from error
-        if not isinstance(whole, dict):
-            raise page_error(body)
-        self._take_object(whole, reply)
-        self._done = True
-
-    def _take_object(self, chunk: dict[str, Any], reply: Exchange) -> str:
-        if chunk.get("error") or chunk.get("object") == "error":
-            raise object_error(200, b"", chunk, reply.headers)
-        if isinstance(model := chunk.get("model"), str):
+    def _take_object(self, obj: dict[str, Any], reply: Exchange) -> str:
+        if isinstance(model := obj.get("model"), str):
             self._model = model or self._model
-        if isinstance(usage := chunk.get("usage"), dict):
+        if isinstance(usage := obj.get("usage"), dict):
             self._usage = usage_of(usage)
         told = ""
-        choices = chunk.get("choices")
-        for choice in choices if isinstance(choices, list) else ():
-            if isinstance(choice, dict) and not choice.get("index"):
-                told += self._take_choice(choice, reply)
-        return told if self._deltas else ""
+        choices = obj.get("choices")
+        for position, choice in enumerate(choices if isinstance(choices, list) else ()):
+            if isinstance(choice, dict):
+                told += self._take_choice(choice, position, reply)
+        return told
 
-    def _take_choice(self, choice: dict[str, Any], reply: Exchange) -> str:
-        self._has_choice = True
-        message = choice.get("delta") or choice.get("message") or {}
-        if not isinstance(message, dict):
-            raise ProtocolError(
-                f"expected an object as the message of a choice, found {json_type(message)}", status=200
-            )
-        text = ""
-        if content := message.get("content"):
-            text = content if isinstance(content, str) else text_of(content)
-            self._text.append(text)
-        if isinstance(refusal := message.get("refusal"), str):
-            self._refusal.append(refusal)
-        calls = message.get("tool_calls")
-        for position, call in enumerate(calls if isinstance(calls, list) else ()):
-            _merge_call(self._tools, call, position)
-        if reason := choice.get("finish_reason"):
-            self._finish = str(reason)
+    def _take_choice(self, piece: dict[str, Any], position: int, reply: Exchange) -> str:
+        index = piece.get("index")
+        index = index if isinstance(index, int) and 0 <= index < _MOST_CHOICES else position
+        text = self._choices.setdefault(index, _Choice()).take(piece)
+        finished = [choice for choice in self._choices.values() if choice.finish is not None]
+        if len(finished) >= max(self._wanted, len(self._choices)):
             reply.expect_end()
-        return text
+        return text if index == 0 else ""
 
     def _completion(self, reply: Exchange) -> Completion:
-        """What the chunks make together.
+        """What the chunks make together: the first choice that is an answer, and the texts of all.
 
         Raises:
-            ProviderError: They make no answer.
+            ProviderError: None of them is an answer.
         """
-        text, refusal = self.partial, "".join(self._refusal)
-        if self._finish is None and not self._done:
+        choices = [self._choices[index] for index in sorted(self._choices)]
+        if not self._done and (not choices or any(choice.finish is None for choice in choices)):
             raise IncompleteError("the answer ended without finish_reason or [DONE]")
-        if not self._has_choice:
-            if self._is_stream and not self._done:
-                raise IncompleteError("the answer ended before its first choice")
+        if not choices:
             raise ProtocolError("expected a choice in the answer, found none (choices is empty or missing)", status=200)
-        if self._finish == "content_filter" or (refusal and not text):
-            raise refused_error(refusal or "a content filter stopped the answer")
-        if self._finish == "error":
-            raise ServerError("the service broke the answer off (finish_reason error)")
-        tools = checked_calls([self._tools[index] for index in sorted(self._tools)]) or None
-        if not text.strip() and tools is None:
-            raise IncompleteError("the answer is empty")
+        answer = next((choice for choice in choices if choice.answers), choices[0])
+        text, tools = answer.checked()
         return Completion(
-            text=text if text or tools is None else None,
-            finish_reason=self._finish,
+            text=text,
+            finish_reason=answer.finish,
             model=self._model,
             usage=self._usage,
             tool_calls=tools,
             first_delta_s=reply.first_byte_s,
+            choices=[choice.whole_text if choice.answers else None for choice in choices] if len(choices) > 1 else None,
         )
+
+
+class _Choice:
+    """One choice, put together from its pieces."""
+
+    __slots__ = ("finish", "refusal", "text", "tools")
+
+    def __init__(self) -> None:
+        self.text: list[str] = []
+        self.refusal: list[str] = []
+        self.tools: dict[int, dict[str, Any]] = {}
+        self.finish: str | None = None
+
+    def take(self, piece: dict[str, Any]) -> str:
+        """Adds a piece; its text."""
+        message = piece.get("delta") or piece.get("message") or {}
+        if not isinstance(message, dict):
+            raise ProtocolError(
+                f"expected an object as the message of a choice, found {json_type(message)}", status=200
+            )
+        text = answer_text(message.get("content"))
+        if text:
+            self.text.append(text)
+        if isinstance(refusal := message.get("refusal"), str):
+            self.refusal.append(refusal)
+        calls = message.get("tool_calls")
+        for position, call in enumerate(calls if isinstance(calls, list) else ()):
+            _merge_call(self.tools, call, position)
+        if reason := piece.get("finish_reason"):
+            self.finish = str(reason)
+        return text
+
+    @property
+    def whole_text(self) -> str | None:
+        """Its text; None for a mere tool call."""
+        text = without_surrogates("".join(self.text))
+        return text if text or not self.tools else None
+
+    @property
+    def answers(self) -> bool:
+        """Whether ``checked`` would give an answer."""
+        refused = self.finish in ("content_filter", "error") or (any(self.refusal) and not any(self.text))
+        return not refused and (bool((self.whole_text or "").strip()) or bool(self.tools))
+
+    def checked(self) -> tuple[str | None, list[dict[str, Any]] | None]:
+        """Text and tool calls.
+
+        Raises:
+            ProviderError: It is no answer.
+        """
+        refusal = "".join(self.refusal)
+        if self.finish == "content_filter" or (refusal and not any(self.text)):
+            raise refused_error(refusal or "a content filter stopped the answer")
+        if self.finish == "error":
+            raise ServerError("the service broke the answer off (finish_reason error)")
+        if not self.answers:
+            raise IncompleteError("the answer is empty")
+        return self.whole_text, checked_calls([self.tools[index] for index in sorted(self.tools)]) or None
 
 
 def _merge_call(calls: dict[int, dict[str, Any]], piece: Any, position: int) -> None:

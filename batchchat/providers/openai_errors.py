@@ -8,12 +8,13 @@ from batchchat.providers.status import status_error
 from batchchat.providers.text import looks_like_html, plain_text
 from batchchat.retry import requested_wait_s
 
-__all__ = ["object_error", "page_error", "refused_error"]
+__all__ = ["object_error", "page_error", "refused_error", "refuses_schema"]
 
 # Looked for in code and type first, then in the message; the first hit decides.
 _CODES: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("insufficient_quota", "billing_hard_limit", "billing_not_active", "insufficient_balance"), "quota", None),
     (("content_filter", "content_policy", "responsibleaipolicy"), "refused", None),
+    (("invalid_prompt", "invalid_image", "image_", "empty_image"), "invalid_request", None),
     (("context_length_exceeded", "string_above_max_length"), "invalid_request", None),
     (("model_not_found", "deploymentnotfound", "model_not_available"), "invalid_request", True),
     (("invalid_api_key", "authentication_error", "permission_denied", "permission_error"), "auth", None),
@@ -27,6 +28,8 @@ _PROSE: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("rate limit", "too many requests"), "rate_limit", None),
     (("overloaded", "try again", "temporarily"), "server", None),
 )
+_SCHEMA_WORDS = ("response_format", "response format", "json_schema", "json schema", "text.format", "structured output")
+_SCHEMA_SEARCH = 4096
 
 
 def object_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, str]) -> ProviderError:
@@ -53,7 +56,16 @@ def object_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, st
         told.status = status
         return told
     kind, stops = found
+    if effective in (404, 405, 410) and kind == "invalid_request":  # a route or a model that is not there
+        stops = True
     return provider_error(kind, message, status=status, stops_run=stops, retry_after_s=requested_wait_s(headers))
+
+
+def refuses_schema(body: bytes, error: ProviderError) -> bool:
+    """Whether a refused request was refused for the schema of its answer, so that it is worth sending without."""
+    text = f"{error.message} {body[:_SCHEMA_SEARCH].decode('utf-8', 'replace')}".lower()
+    too_long = any(word in text for word in ("context length", "context_length", "context window"))
+    return error.type == "invalid_request" and not too_long and any(word in text for word in _SCHEMA_WORDS)
 
 
 def refused_error(text: str) -> ProviderError:

@@ -78,9 +78,37 @@ def checked_calls(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def usage_of(usage: Any) -> Usage | None:
-    """Token counts of a ``usage`` object; None where there is none."""
+    """Token counts of a ``usage`` object in the words of any of the protocols; None where there is none.
+
+    Chat completions count ``prompt_tokens`` and ``completion_tokens``, Responses ``input_tokens`` and
+    ``output_tokens``, each with details; DeepSeek tells ``prompt_cache_hit_tokens`` beside them.
+    """
     if not isinstance(usage, dict):
         return None
-    counts = [usage.get(name) for name in ("prompt_tokens", "completion_tokens")]
-    sent, made = (count if isinstance(count, int) and count >= 0 else None for count in counts)
-    return Usage(input_tokens=sent, output_tokens=made)
+    cached = _count(_details(usage, "prompt_tokens_details", "input_tokens_details"), "cached_tokens")
+    if cached is None:
+        cached = _count(usage, "prompt_cache_hit_tokens")
+    return Usage(
+        input_tokens=_count(usage, "prompt_tokens", "input_tokens"),
+        output_tokens=_count(usage, "completion_tokens", "output_tokens"),
+        cached_tokens=cached,
+        reasoning_tokens=_count(
+            _details(usage, "completion_tokens_details", "output_tokens_details"), "reasoning_tokens"
+        ),
+    )
+
+
+def _count(counts: dict[str, Any], *names: str) -> int | None:
+    """The first of the named counts that is one."""
+    for name in names:
+        count = counts.get(name)
+        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+            return count
+    return None
+
+
+def _details(usage: dict[str, Any], *names: str) -> dict[str, Any]:
+    for name in names:
+        if isinstance(found := usage.get(name), dict):
+            return found
+    return {}

@@ -25,6 +25,8 @@ def outcome_to_object(outcome: Outcome, *, carry: Carry = "all") -> dict[str, An
         obj["responses"] = outcome.responses
     if completion is not None and completion.tool_calls:
         obj["tool_calls"] = completion.tool_calls
+    if completion is not None and completion.choices is not None:
+        obj["choices"] = completion.choices
     _tell_structure(obj, outcome)
     obj["error"] = None if error is None else _error_object(error)
     obj["finish_reason"] = None if completion is None else completion.finish_reason
@@ -131,10 +133,20 @@ def _render_time(when: datetime) -> str:
     return when.isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
+def _batch_choices(completion: Completion) -> list[dict[str, Any]]:
+    """The answer as choices; tool calls stand in the one that is the answer."""
+    texts = completion.choices if completion.choices is not None else [completion.text]
+    answer = texts.index(completion.text) if completion.text in texts else 0
+    made = []
+    for index, text in enumerate(texts):
+        message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
+        if completion.tool_calls and index == answer:
+            message["tool_calls"] = completion.tool_calls
+        made.append({"index": index, "message": message, "logprobs": None, "finish_reason": completion.finish_reason})
+    return made
+
+
 def _batch_response(completion: Completion, digest: str, finished_at: datetime) -> dict[str, Any]:
-    message: dict[str, Any] = {"role": "assistant", "content": completion.text, "refusal": None}
-    if completion.tool_calls:
-        message["tool_calls"] = completion.tool_calls
     usage = completion.usage
     counts: dict[str, Any] | None = None
     if usage is not None:
@@ -152,7 +164,7 @@ def _batch_response(completion: Completion, digest: str, finished_at: datetime) 
         "object": "chat.completion",
         "created": int(finished_at.timestamp()),
         "model": completion.model or "",
-        "choices": [{"index": 0, "message": message, "logprobs": None, "finish_reason": completion.finish_reason}],
+        "choices": _batch_choices(completion),
         "usage": counts,
     }
     return {"status_code": 200, "request_id": f"req_{digest}", "body": body}

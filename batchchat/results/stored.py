@@ -134,7 +134,7 @@ def _read_error(obj: Mapping[str, Any], ours: Mapping[str, Any]) -> Failure:
 
 def _read_flat_completion(obj: Mapping[str, Any]) -> Completion:
     usage = _mapping(obj.get("usage"))
-    calls = obj.get("tool_calls")
+    calls, choices = obj.get("tool_calls"), obj.get("choices")
     return Completion(
         text=_typed(obj.get("response"), str),
         finish_reason=_typed(obj.get("finish_reason"), str),
@@ -142,13 +142,16 @@ def _read_flat_completion(obj: Mapping[str, Any]) -> Completion:
         usage=_read_usage(usage),
         tool_calls=calls if isinstance(calls, list) and calls else None,
         first_delta_s=_number(obj.get("first_delta_s")),
+        choices=[_typed(text, str) for text in choices] if isinstance(choices, list) else None,
     )
 
 
 def _read_batch_completion(obj: Mapping[str, Any], ours: Mapping[str, Any]) -> Completion:
     body = _mapping(_mapping(obj.get("response")).get("body"))
     choices = body.get("choices")
-    choice = _mapping(choices[0]) if isinstance(choices, list) and choices else {}
+    made = [_mapping(choice) for choice in choices] if isinstance(choices, list) else []
+    texts = [_typed(_mapping(choice.get("message")).get("content"), str) for choice in made]
+    choice = made[next((index for index, text in enumerate(texts) if text is not None), 0)] if made else {}
     message = _mapping(choice.get("message"))
     calls = message.get("tool_calls")
     return Completion(
@@ -158,6 +161,7 @@ def _read_batch_completion(obj: Mapping[str, Any], ours: Mapping[str, Any]) -> C
         usage=_read_hosted_usage(_mapping(body.get("usage")), estimated=ours.get("usage_estimated") is True),
         tool_calls=calls if isinstance(calls, list) and calls else None,
         first_delta_s=_number(ours.get("first_delta_s")),
+        choices=texts if len(texts) > 1 else None,
     )
 
 

@@ -118,7 +118,7 @@ def job_file(folder: Path, key: str, text: str) -> str:
 def test_table_above_holds_every_option_with_a_value() -> None:
     valued = {parameter.opts[-1] for parameter in run_command.params
               if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count}  # fmt: skip
-    assert valued - set(NAMES) == {"--header", "--param", "--job", "--log-format", "--show"}
+    assert valued - set(NAMES) == {"--header", "--param", "--job", "--log-format", "--show", "--env-file"}
 
 
 @pytest.mark.parametrize(("option", "text", "other", "key", "value", "default"), OPTIONS, ids=NAMES)

@@ -176,7 +176,7 @@ def test_variable_takes_the_type_that_is_expected(load, text, check):
         ("prompt: {params: 5}", "job.yaml:1: prompt.params: expected a mapping, found the number 5"),
         ("provider: ai-engine", "job.yaml:1: provider: expected a mapping such as {name: ai-engine}, found 'ai-engine'"),
         ("provider: {name: 5}", "job.yaml:1: provider.name: expected the name of a provider, found the number 5"),
-        ("provider:\n  name: openai\n  bot_id: x", "job.yaml:3: provider.bot_id: unknown key 'bot_id' of provider openai; expected one of base_url, model, api_key_env, stream, headers"),
+        ("provider:\n  name: openai\n  bot_id: x", "job.yaml:3: provider.bot_id: unknown key 'bot_id' of provider openai; expected one of base_url, model, api, endpoints, api_key_env, api_key_command, api_key_keyring, api_version, auth, organization, project, stream, headers"),
         ("provider: {name: openai, headers: {X-V: 1}}", "job.yaml:1: provider.headers.X-V: expected text, found the number 1; put it in quotes"),
         ("provider: {stream: off}", "job.yaml:1: provider.stream: found false; YAML reads off as false, put it in quotes for text"),
     ],

@@ -21,14 +21,16 @@ def test_job_loads_without_any_variable_set(path):
     job = load_job(str(path), environ={})
     provider, settings = provider_config(job)
     assert provider.kind == job.provider["name"]
-    assert settings.base_url.startswith("http")
+    addresses = [settings.base_url] if settings.base_url else [each.base_url for each in settings.endpoints]
+    assert all(address.startswith("http") for address in addresses)
     assert job.output.path.startswith("results/")
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
 def test_job_takes_its_service_from_the_development_server(path):
     job = load_job(str(path), environ={"BATCHCHAT_BASE_URL": "http://127.0.0.1:1"})
-    assert job.provider["base_url"] == "http://127.0.0.1:1"
+    first = job.provider if "base_url" in job.provider else job.provider["endpoints"][0]
+    assert first["base_url"] == "http://127.0.0.1:1"
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)

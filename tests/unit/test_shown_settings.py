@@ -22,6 +22,15 @@ def test_no_secret_is_shown() -> None:
     assert shown["proxy"] == "http://***@p.example:3128"
 
 
+def test_no_secret_of_an_endpoint_is_shown() -> None:
+    endpoint = {"base_url": "https://h/v1?key=s3cret", "headers": {"X-Key": "s3cret"}, "api_key_command": "echo s3cret"}
+    job = load_job(None, {"provider.name": "openai", "provider.endpoints": [endpoint], "provider.model": "m"})
+    shown = shown_settings(job)
+    assert "s3cret" not in json.dumps(shown)
+    assert shown["provider"]["endpoints"][0]["base_url"] == "https://h/v1?***"
+    assert job.provider["endpoints"][0]["headers"]["X-Key"] == "s3cret"
+
+
 def test_job_itself_is_left_as_it_is() -> None:
     job = load_job(None, JOB)
     shown_settings(job)
