@@ -1,19 +1,17 @@
-"""Where a run's requests go out: limits, the tasks on the wire, and the end of sending."""
+"""Where a run's requests go out: limits, the budget, the tasks on the wire, and the end of sending."""
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
+from batchchat.errors import ProviderError
 from batchchat.limits import Limiter, Send
-from batchchat.providers.base import always, text_of
-from batchchat.records import Usage
+from batchchat.meter import Meter, Trip
+from batchchat.providers.base import ChatRequest, always
+from batchchat.records import Completion
 
-__all__ = ["Abandoned", "Admission", "estimated_tokens"]
-
-_CHARS_PER_TOKEN = 4
-_TOKENS_PER_PART = 1000  # of an image or a file
-_MOST_TOKENS = 10**9  # what a ``max_tokens`` without sense counts as
+__all__ = ["Abandoned", "Admission"]
 
 
 class Abandoned(Exception):
@@ -23,19 +21,22 @@ class Abandoned(Exception):
 class Admission:
     """One door for every request of a run.
 
+    Args:
+        meter: Estimates, counts and limits what attempts cost.
+
     Attributes:
         in_flight: Tasks that have a request on the wire.
         closed: Whether nothing new may be sent.
     """
 
-    def __init__(self, limiter: Limiter) -> None:
+    def __init__(self, limiter: Limiter, meter: Meter | None = None) -> None:
         self._limiter = limiter
+        self._meter = Meter(ahead=limiter.counts_tokens) if meter is None else meter
         self.in_flight: set[asyncio.Task[Any]] = set()
         self._began_at: dict[asyncio.Task[Any], float] = {}
         self.closed = False
-        self._estimates: dict[asyncio.Task[Any], int] = {}
+        self._trips: dict[asyncio.Task[Any], Trip | None] = {}
         self._sends: dict[asyncio.Task[Any], Send] = {}
-        self._output_tokens = 0.0  # running mean of what answers cost
 
     async def admit(self, still: Callable[[], bool] = always) -> None:
         """Waits until one more request may go out; see ``Gate``.
@@ -46,8 +47,8 @@ class Admission:
         if self.closed:
             raise Abandoned
         task = asyncio.current_task()
-        tokens = self._estimates.get(task, 0) if task is not None else 0
-        send = await self._limiter.acquire(tokens, still)
+        trip = self._trips.get(task) if task is not None else None
+        send = await self._limiter.acquire(0 if trip is None else trip.likely, still)
         if send is not None and task is not None:
             self._sends[task] = send
         if self.closed:
@@ -68,6 +69,8 @@ class Admission:
         """
         if self.closed:
             raise Abandoned
+        if (trip := self._trips.get(task)) is not None:
+            trip.sent = True
         if (send := self._sends.get(task)) is not None:
             self._limiter.sent(send)
 
@@ -76,48 +79,59 @@ class Admission:
         self.in_flight.discard(task)
         if (send := self._sends.get(task)) is not None:
             self._limiter.left(send)
-        if task not in self._estimates:  # a fetch of a nonce: no prompt's end will clear it away
+        if task not in self._trips:  # a fetch of a nonce: no prompt's end will clear it away
             self._sends.pop(task, None)
             self._began_at.pop(task, None)
 
-    def expect(self, tokens: int) -> None:
-        """Tells how many tokens the running task's next request is estimated to send."""
-        if task := asyncio.current_task():
-            self._estimates[task] = tokens + round(self._output_tokens)
+    async def expect(self, request: ChatRequest) -> None:
+        """Tells what the running task asks for next; waits until the budget has room for it.
 
-    def settle(self, usage: Usage | None) -> None:
-        """Tells what the running task's request cost in the end."""
-        task = asyncio.current_task()
-        send = self._sends.pop(task, None) if task is not None else None
-        if usage is None or usage.input_tokens is None or usage.output_tokens is None:
+        Raises:
+            Abandoned: Nothing new is sent any more.
+            ProviderError: There is a budget, and no price for the model.
+        """
+        if self.closed:
+            raise Abandoned
+        trip = await self._meter.begin(request)
+        if (task := asyncio.current_task()) is not None:
+            self._trips[task] = trip
+        if self.closed:
+            raise Abandoned
+
+    async def settle(self, completion: Completion) -> Completion:
+        """Counts the answer to the running task's request; it comes back with its usage, estimated if none was told."""
+        task, trip, send = self._end_trip()
+        if task is None or trip is None:
+            return completion
+        completion = await self._meter.settle(trip, completion)
+        usage = completion.usage
+        if send is not None and usage is not None:
+            self._limiter.correct(send, (usage.input_tokens or 0) + (usage.output_tokens or 0))
+        return completion
+
+    def fail(self, error: ProviderError) -> None:
+        """Counts what the running task's failed attempt cost."""
+        _, trip, send = self._end_trip()
+        if trip is None:
             return
-        self._output_tokens += (usage.output_tokens - self._output_tokens) / 10
-        if send is not None:
-            self._limiter.correct(send, usage.input_tokens + usage.output_tokens)
+        if send is not None and not trip.sent:
+            self._limiter.correct(send, 0)
+        self._meter.fail(trip, error)
 
     def forget(self) -> float | None:
         """Ends the running task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
         task = asyncio.current_task()
         if task is None:
             return None
-        self._estimates.pop(task, None)
+        if (trip := self._trips.pop(task, None)) is not None:
+            self._meter.drop(trip)
         self._sends.pop(task, None)
         return self._began_at.pop(task, None)
 
-
-def estimated_tokens(messages: list[dict[str, Any]], system: str | None, params: Mapping[str, Any]) -> int:
-    """Tokens that a request is likely to cost.
-
-    Four characters to the token, a thousand for each image or file, plus ``max_tokens`` if it is given.
-    """
-    contents = [message.get("content") for message in messages]
-    characters = len(system or "") + sum(len(text_of(content)) for content in contents)
-    others = sum(
-        isinstance(part, dict) and part.get("type") != "text"
-        for content in contents
-        if isinstance(content, list)
-        for part in content
-    )
-    most = params.get("max_tokens") or params.get("max_completion_tokens") or 0
-    answer = min(max(most, 0), _MOST_TOKENS) if isinstance(most, int) else 0
-    return int(characters // _CHARS_PER_TOKEN + others * _TOKENS_PER_PART + answer)
+    def _end_trip(self) -> tuple[asyncio.Task[Any] | None, Trip | None, Send | None]:
+        """Takes the running task's attempt out; its prompt goes on."""
+        task = asyncio.current_task()
+        if task is None:
+            return None, None, None
+        trip, self._trips[task] = self._trips.get(task), None
+        return task, trip, self._sends.pop(task, None)

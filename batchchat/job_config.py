@@ -8,6 +8,7 @@ from msgspec import Meta
 from batchchat.errors import ConfigError
 from batchchat.input_settings import InputSettings
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
+from batchchat.prices import PriceConfig
 
 __all__ = ["AnswerConfig", "JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
 
@@ -96,7 +97,7 @@ class StopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     Attributes:
         max_failures: Failed prompts that are tolerated: a number, or a share such as ``2%``.
-        budget_usd: US dollars that the counted cost may reach; refused as long as no prices are known.
+        budget_usd: US dollars that the requests of one run may cost; every model needs a price.
     """
 
     max_failures: Failures | None = None
@@ -130,6 +131,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         retry: Further attempts after a failed one.
         timeout: Longest times.
         stop: The user's own limits.
+        prices: Prices by model, or by a pattern such as ``gpt-4*`` or ``*``, in US dollars for a million tokens; they
+            go before those of the library genai-prices.
         grace_s: How long prompts in flight may go on after the first signal.
         limit: Only the first prompts, this many.
         sample: Only this many prompts, drawn at random.
@@ -162,6 +165,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     retry: RetryConfig = RetryConfig()
     timeout: TimeoutConfig = TimeoutConfig()
     stop: StopConfig = StopConfig()
+    prices: dict[str, PriceConfig] = {}
     grace_s: Seconds = msgspec.field(name="grace", default=30.0)
     limit: Count | None = None
     sample: Count | None = None

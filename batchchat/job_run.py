@@ -10,7 +10,15 @@ from batchchat.answers import make_rule
 from batchchat.config import JobConfig
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
-from batchchat.job_setup import checked_files, fault_outcome, is_input, make_provider, output_settings, space_warning
+from batchchat.job_setup import (
+    checked_files,
+    fault_outcome,
+    is_input,
+    make_meter,
+    make_provider,
+    output_settings,
+    space_warning,
+)
 from batchchat.limits import Limiter
 from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
@@ -43,10 +51,13 @@ class JobRun:
         self._pool: WorkerPool[ToDo] | None = None
         self._order = InputOrder() if job.output.order == "input" else None
         self._limiter = Limiter(job.rate, burst=job.burst, tokens_per_minute=job.tokens_per_minute)
-        self._admission = Admission(self._limiter)
+        self._meter = make_meter(job, observer, lambda why: self.stop(StopReason(kind="limit", message=why)))
+        self._admission = Admission(self._limiter, self._meter)
         self._concurrency = fit_concurrency(job.concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
-        self.check_prompt: Callable[[Prompt], None] | None = getattr(self._provider, "check_prompt", None)
+        self.check_prompt: Callable[[Prompt], None] = self._meter.checking(
+            getattr(self._provider, "check_prompt", None)
+        )
         answer = job.answer
         self._rule = make_rule(answer.schema, answer.extract, retries=answer.schema_retries, source=job.source)
         self._reader = PromptReader(job.input_settings())
@@ -338,4 +349,6 @@ class JobRun:
             answered_before=before,
             pending=pending,
             requests=self._limiter.admitted,
+            spent=self._meter.budget.spent,
+            price_sources=self._meter.prices.sources,
         )

@@ -1,21 +1,36 @@
 """What a job says, turned into the things that a run is made of."""
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from decimal import Decimal
 
 import platformdirs
 
 from batchchat.admission import Admission
+from batchchat.budget import Budget
 from batchchat.config import JobConfig, provider_config
 from batchchat.env_file import with_env_file
 from batchchat.errors import ConfigError
+from batchchat.meter import Meter
 from batchchat.observer import RunObserver
+from batchchat.prices import PriceList
 from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
+from batchchat.tokens import TokenCounter
 
-__all__ = ["checked_files", "fault_outcome", "is_input", "make_provider", "output_settings", "space_warning"]
+__all__ = [
+    "checked_files",
+    "fault_outcome",
+    "is_input",
+    "job_model",
+    "make_meter",
+    "make_prices",
+    "make_provider",
+    "output_settings",
+    "space_warning",
+]
 
 _LINE_BYTES = 2048
 
@@ -26,13 +41,6 @@ def checked_files(job: JobConfig) -> RunFiles:
     Raises:
         ConfigError: No results path is given, or it is one of the inputs.
     """
-    if job.stop.budget_usd is not None:
-        raise ConfigError(
-            "cost cannot be counted, as this version knows no prices; leave the budget out, a limit that does not hold "
-            "is worse than none",
-            path=job.source,
-            key="stop.budget_usd",
-        )
     path = job.output.path
     if not path:
         raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
@@ -84,6 +92,34 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         environ=environ,
     )
     return provider_class(config, context)
+
+
+def job_model(job: JobConfig) -> str | None:
+    """The model of requests that name none, None where the service chooses it."""
+    model = job.provider.get("model")
+    return model if isinstance(model, str) else None
+
+
+def make_prices(job: JobConfig) -> PriceList:
+    """The prices that count for the job."""
+    base_url = job.provider.get("base_url")
+    return PriceList(job.prices, base_url=base_url if isinstance(base_url, str) else None)
+
+
+def make_meter(job: JobConfig, observer: RunObserver, exhausted: Callable[[str], None]) -> Meter:
+    """What counts the tokens and the cost of the run, and holds its budget.
+
+    Args:
+        exhausted: See ``Budget``.
+    """
+    limit = job.stop.budget_usd
+    return Meter(
+        Budget(None if limit is None else Decimal(repr(limit)), exhausted),
+        prices=make_prices(job),
+        counter=TokenCounter(observer.notice),
+        model=job_model(job),
+        ahead=job.tokens_per_minute is not None,
+    )
 
 
 def space_warning(files: RunFiles, prompts: int) -> str | None:

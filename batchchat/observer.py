@@ -53,9 +53,15 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             this one.
         reused: Answers of this run that were taken from equal prompts or other runs.
         pending: Prompts left to do; None where the total is not known.
+        usage: Tokens of every attempt of this run that cost something, failed ones too; counted by the service or
+            estimated.
         attempts: HTTP exchanges of this run by what came of them: ``answered`` or an error type.
         requests: All requests that were let out, fetches of nonces included.
         first_answers: Id and text of the first answers of this run, at most three.
+        estimated_requests: Requests any part of whose usage is an estimate.
+        cost_usd: US dollars for ``usage``; None where a model has no price.
+        unpriced: Models without a price, the empty name where none is told; each with its number of requests.
+        price_sources: Where the prices come from: ``the job``, ``genai-prices 0.2.3``.
     """
 
     exit_code: int
@@ -75,6 +81,10 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     failures: Sequence[FailureGroup]
     first_answers: Sequence[tuple[PromptId, str]]
     reused: int = 0
+    estimated_requests: int = 0
+    cost_usd: float | None = None
+    unpriced: dict[str, int] = {}
+    price_sources: tuple[str, ...] = ()
 
 
 class RunObserver(Protocol):

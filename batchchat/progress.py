@@ -7,6 +7,8 @@ import time
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO, cast
 
+import msgspec
+
 from batchchat.errors import ProviderError
 from batchchat.observer import RunPlan, RunReport
 from batchchat.progress_counts import Heartbeat, RunCounts
@@ -177,6 +179,9 @@ class JsonProgress:
             answered=report.answered_before + report.answered,
             failed=report.failed,
             pending=report.pending,
+            usage=msgspec.to_builtins(report.usage),
+            estimated_requests=report.estimated_requests,
+            cost_usd=report.cost_usd,
         )
 
     def error(self, message: str, exit_code: int) -> None:

@@ -137,7 +137,7 @@ class RunOutput:
         del counts["first_answers"]
         finished = report.answered + report.failed
         per_s = round(finished / report.duration_s, 3) if report.duration_s else None
-        keys = {"state": "finished", **counts, "per_s": per_s, "cost_usd": None, "versions": _versions()}
+        keys = {"state": "finished", **counts, "per_s": per_s, "versions": _versions()}
         return self._write_summary(keys, settings)
 
     def _write_summary(self, keys: dict[str, Any], settings: Mapping[str, Any]) -> str | None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from batchchat.config import JobConfig
 from batchchat.durations import render_duration, render_speed
 from batchchat.observer import RunReport
+from batchchat.prices import money
 from batchchat.results.files import name_files
 
 __all__ = ["render_summary"]
@@ -62,9 +63,26 @@ def _headline(report: RunReport) -> str:
     line = ", ".join(parts)
     if failed_attempts > report.failed:
         line += f"; {failed_attempts} of {attempts} attempts failed"
-    if report.usage.input_tokens or report.usage.output_tokens:
-        line += f"; {report.usage.input_tokens or 0} tokens in, {report.usage.output_tokens or 0} out"
-    return line
+    return line + _cost(report)
+
+
+def _cost(report: RunReport) -> str:
+    """Tokens of all attempts and what they cost, as far as it is known."""
+    usage = report.usage
+    if not usage.input_tokens and not usage.output_tokens:
+        return ""
+    text = f"; {usage.input_tokens or 0} tokens in, {usage.output_tokens or 0} out"
+    of = [f"{usage.cached_tokens} cached"] if usage.cached_tokens else []
+    of += [f"{usage.reasoning_tokens} reasoning"] if usage.reasoning_tokens else []
+    text += f" ({', '.join(of)})" if of else ""
+    if report.estimated_requests:
+        text += f", estimated for {report.estimated_requests} requests"
+    if report.cost_usd is not None:
+        return f"{text}; cost {money(report.cost_usd)}"
+    if not report.price_sources:
+        return text
+    models = ", ".join(sorted(name or "a model that nobody names" for name in report.unpriced))
+    return f"{text}; cost unknown, no price for {_short(models)}"
 
 
 def _short(text: str, width: int = _WIDTH) -> str:

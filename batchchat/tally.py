@@ -4,8 +4,9 @@ import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
+from batchchat.budget import Spent
 from batchchat.observer import ExitReason, FailureGroup, RunReport
-from batchchat.records import Outcome, PromptId, Usage
+from batchchat.records import Outcome, PromptId
 
 __all__ = ["Tally"]
 
@@ -18,7 +19,6 @@ class Tally:
     def __init__(self) -> None:
         self.answered = self.failed = self.skipped = self.reused = 0
         self.attempts: dict[str, int] = {}
-        self._usage = Usage()
         self._groups: dict[str, FailureGroup] = {}
         self._first: list[tuple[PromptId, str]] = []
         self._started_at = datetime.now(UTC)
@@ -43,11 +43,8 @@ class Tally:
             return
         self.answered += 1
         self.reused += outcome.reused_from is not None
-        if completion is not None:
-            if completion.usage is not None:
-                self._usage += completion.usage
-            if len(self._first) < _FIRST_ANSWERS and completion.text is not None:
-                self._first.append((outcome.id, completion.text[:500]))
+        if completion is not None and completion.text is not None and len(self._first) < _FIRST_ANSWERS:
+            self._first.append((outcome.id, completion.text[:500]))
 
     def failures(self) -> Sequence[FailureGroup]:
         """Failures by type, the most frequent first."""
@@ -63,6 +60,8 @@ class Tally:
         answered_before: int,
         pending: int | None,
         requests: int,
+        spent: Spent,
+        price_sources: tuple[str, ...],
     ) -> RunReport:
         """The run's report with these counts."""
         return RunReport(
@@ -78,7 +77,11 @@ class Tally:
             started_at=self._started_at,
             finished_at=datetime.now(UTC),
             duration_s=round(time.monotonic() - self._started, 3),
-            usage=self._usage,
+            usage=spent.usage,
+            estimated_requests=spent.estimated_requests,
+            cost_usd=None if spent.cost_usd is None else round(float(spent.cost_usd), 10),
+            unpriced=dict(spent.unpriced),
+            price_sources=price_sources,
             attempts=dict(self.attempts),
             requests=requests,
             failures=self.failures(),

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 import msgspec
 
-from batchchat.admission import Abandoned, Admission, estimated_tokens
+from batchchat.admission import Abandoned, Admission
 from batchchat.answers import AnswerRule, UnfitAnswerError, complaint
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
@@ -239,11 +239,11 @@ class Worker:
             await self._slots.acquire()
             life.holds_slot = True
         try:
+            await self._admission.expect(request)
             life.begin()
-            counted = self._limiter.counts_tokens
-            self._admission.expect(estimated_tokens(request.messages, request.system, request.params) if counted else 0)
             completion = await self._provider.complete(request)
         except ProviderError as error:
+            self._admission.fail(error)
             self._failed(error, life)
             self._release(life)
             if self._worth_retrying(error, life):
@@ -251,8 +251,7 @@ class Worker:
             raise
         self._count("answered")
         self._rules.answered()
-        self._admission.settle(completion.usage)
-        return completion
+        return await self._admission.settle(completion)
 
     def _release(self, life: Life) -> None:
         if life.holds_slot:

@@ -146,7 +146,7 @@ def test_documented_keys_exist() -> None:
         "version",
         "input",
         "provider",
-        "stop.budget_usd",
+        "prices",
     }
     assert set(table) <= known
     assert len(table) == len(set(table))

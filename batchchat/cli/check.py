@@ -1,6 +1,7 @@
 """``batchchat check``: every fault of input and job, and what a run would do."""
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -8,6 +9,7 @@ import click
 from batchchat.cli.job_options import job_from, job_options
 
 if TYPE_CHECKING:
+    from batchchat.checking import CheckReport, CheckSettings
     from batchchat.config import JobConfig
 
 __all__ = ["check_job", "command"]
@@ -26,10 +28,7 @@ def command(ctx: click.Context, /, as_json: bool, **options: Any) -> None:
 
 def check_job(job: "JobConfig", *, as_json: bool) -> int:
     """Checks a job and prints what was found; the exit code (0, or 3 for a faulty input)."""
-    import orjson
-
     from batchchat.checking import check_input
-    from batchchat.durations import render_duration
     from batchchat.progress import visible
     from batchchat.prompts import PromptReader
     from batchchat.records import InputFault
@@ -44,32 +43,88 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
         else:
             click.echo(visible(f"{fault.path}:{fault.line_number}: {fault.reason}"))
 
-    report = check_input(
-        PromptReader(job.input_settings()),
-        tell,
+    report = check_input(PromptReader(job.input_settings()), tell, _settings(job), check=check)
+    if as_json:
+        click.echo(_render_json(report, faults))
+    else:
+        for name, value in _rows(report, job):
+            click.echo(visible(f"{name:<16}  {value}"))
+    return EXIT_INPUT if report.faults else 0
+
+
+def _settings(job: "JobConfig") -> "CheckSettings":
+    from batchchat.checking import CheckSettings
+    from batchchat.job_setup import job_model, make_prices
+    from batchchat.results import read_answered, run_files
+    from batchchat.tokens import TokenCounter
+
+    path = job.output.path
+    stored = path is not None and path != "-" and os.path.isfile(path)
+    return CheckSettings(
         params=job.prompt.params,
         rates=job.rate,
         tokens_per_minute=job.tokens_per_minute,
-        check=check,
+        prices=make_prices(job),
+        counter=TokenCounter(lambda message, level: click.echo(f"batchchat: {message}", err=True)),
+        model=job_model(job),
+        answered=read_answered(run_files(path, job.errors, job.summary)) if stored and path else frozenset(),
     )
-    if as_json:
-        shown = {
-            "prompts": report.prompts,
-            "requests": report.requests,
-            "faults": faults,
-            "estimated_tokens": report.estimated_tokens,
-            "least_duration_s": report.least_duration_s,
-        }
-        click.echo(orjson.dumps(shown).decode())
-        return EXIT_INPUT if faults else 0
-    click.echo(f"prompts           {report.prompts:,}")
-    if report.requests != report.prompts:
-        click.echo(f"requests          {report.requests:,}")
-    click.echo(f"faulty lines      {report.faults:,}")
-    click.echo(f"estimated tokens  {report.estimated_tokens:,}")
+
+
+def _render_json(report: "CheckReport", faults: list[dict[str, Any]]) -> str:
+    import msgspec
+    import orjson
+
+    shown = msgspec.to_builtins(report) | {"faults": faults}
+    for name in ("output_tokens", "cost_usd"):
+        if shown[name] is not None:
+            shown[name] = dict(zip(("low", "high"), shown[name], strict=True))
+    return orjson.dumps(shown).decode()
+
+
+def _rows(report: "CheckReport", job: "JobConfig") -> Iterator[tuple[str, str]]:
+    from batchchat.durations import render_duration
+
+    yield "prompts", f"{report.prompts:,}"
+    if report.answered:
+        yield "already answered", f"{report.answered:,}"
+    if report.requests != report.prompts - report.answered:
+        yield "requests", f"{report.requests:,}"
+    yield "faulty lines", f"{report.faults:,}"
+    yield "estimated tokens", f"{report.estimated_tokens:,}"
+    yield "input tokens", f"{report.input_tokens:,}"
+    yield "output tokens", _output_tokens(report)
+    yield "cost", _cost(report, job.stop.budget_usd)
     if report.least_duration_s:
-        click.echo(f"time at the rate  {render_duration(report.least_duration_s)}")
-    return EXIT_INPUT if report.faults else 0
+        yield "time at the rate", render_duration(report.least_duration_s)
+
+
+def _output_tokens(report: "CheckReport") -> str:
+    from batchchat.checking import ASSUMED_OUTPUT_TOKENS
+
+    low, high = report.output_tokens
+    text = f"{low:,} to {high:,}" if low != high else f"{low:,}"
+    if not report.unbounded_requests:
+        return f"{text} (up to max_tokens)" if high else text
+    few, many = ASSUMED_OUTPUT_TOKENS
+    some = "" if report.unbounded_requests == report.requests else f" of {report.unbounded_requests:,} requests"
+    return f"{text} (answers{some} taken for {few} to {many:,} tokens, as no max_tokens is set)"
+
+
+def _cost(report: "CheckReport", budget_usd: float | None) -> str:
+    from batchchat.prices import money
+
+    if report.cost_usd is None:
+        named = ", ".join(sorted(name for name in report.unpriced if name))
+        what = f"no price for model {named}" if named else "no model is named that could have a price"
+        return f"unknown: {what}; see 'prices' of the job file, or install batchchat[prices]"
+    low, high = report.cost_usd
+    text = money(low) if low == high else f"{money(low)} to {money(high)}"
+    if report.price_sources:
+        text += f" (prices: {', '.join(report.price_sources)})"
+    if budget_usd is not None and high > budget_usd:
+        text += f"; the budget of {money(budget_usd)} may not be enough"
+    return text
 
 
 def _without_folders(job: "JobConfig") -> "JobConfig":

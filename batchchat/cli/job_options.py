@@ -128,6 +128,11 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "stop.max_failures",
         {"metavar": "N|P%", "help": "Stop when more prompts than that have failed."},
     ),
+    (
+        ("--budget",),
+        "stop.budget_usd",
+        {"metavar": "USD", "help": "Stop before the requests of this run cost more; see 'prices' of the job file."},
+    ),
     (("--limit",), "limit", {"metavar": "N", "help": "Only the first N prompts."}),
     (("--sample",), "sample", {"metavar": "N", "help": "Only N prompts drawn at random."}),
     (("--seed",), "seed", {"metavar": "S", "help": "Seed of --sample.  [default: 0]"}),
@@ -198,7 +203,7 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (("--summary",), "summary", {"metavar": "FILE", "help": "Summary somewhere else than beside the results."}),
 )
 # A limit or a setting that would be passed over in silence is worse than none.
-_NOT_YET = ("BATCHCHAT_BUDGET", "BATCHCHAT_PROCESSES")
+_NOT_YET = ("BATCHCHAT_PROCESSES",)
 _KEYS = {names[-1].lstrip("-").replace("-", "_"): (names[-1], key) for names, key, _ in _OPTIONS}
 
 

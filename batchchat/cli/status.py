@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from batchchat.prices import PriceList
     from batchchat.results import RunStatus
 
 __all__ = ["command"]
@@ -16,6 +17,9 @@ __all__ = ["command"]
 @click.argument("more", metavar="", nargs=-1)
 @click.option(
     "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left of it."
+)
+@click.option(
+    "-j", "--job", metavar="FILE", help="Job file of the run: its prices, and the model that its prompts asked for."
 )
 @click.option("--id-field", metavar="NAME", help="Field of the input that holds the id.")
 @click.option(
@@ -36,6 +40,7 @@ def command(
     results: str,
     more: tuple[str, ...],
     inputs: tuple[str, ...],
+    job: str | None,
     id_field: str | None,
     prompt: str | None,
     system: str | None,
@@ -63,7 +68,8 @@ def command(
             on_duplicate=on_duplicate,  # type: ignore[arg-type]
         )
         reader = PromptReader(settings)
-    status = read_status(name_files(results, errors, summary), reader)
+    prices, model = _prices(job)
+    status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
@@ -71,6 +77,18 @@ def command(
             "give --prompt, --system, --id-field and --on-duplicate as in the run",
             err=True,
         )
+
+
+def _prices(job_file: str | None) -> "tuple[PriceList, str | None]":
+    from batchchat.prices import PriceList
+
+    if job_file is None:
+        return PriceList(), None
+    from batchchat.config import load_job
+    from batchchat.job_setup import job_model, make_prices
+
+    job = load_job(job_file)
+    return make_prices(job), job_model(job)
 
 
 def _render_json(status: "RunStatus") -> str:
@@ -82,10 +100,9 @@ def _render_json(status: "RunStatus") -> str:
 def _plain(status: "RunStatus") -> dict[str, object]:
     import msgspec
 
-    return {
-        **msgspec.structs.asdict(status),
-        "usage": {"input_tokens": status.usage.input_tokens, "output_tokens": status.usage.output_tokens},
-    }
+    counts = ("input_tokens", "output_tokens")
+    usage = dict.fromkeys(counts) | msgspec.to_builtins(status.usage)
+    return {**msgspec.structs.asdict(status), "usage": usage}
 
 
 def _render_text(status: "RunStatus") -> str:
@@ -102,7 +119,12 @@ def _render_text(status: "RunStatus") -> str:
         ("torn lines", status.torn_lines or None),
         ("rate", None if status.rate_per_s is None else render_speed(status.rate_per_s)),
         ("input tokens", status.usage.input_tokens),
+        ("  cached", status.usage.cached_tokens),
         ("output tokens", status.usage.output_tokens),
+        ("  reasoning", status.usage.reasoning_tokens),
+        ("estimated answers", status.estimated_answers or None),
+        ("without usage", (status.price_sources and status.answers_without_usage) or None),
+        ("cost", _cost(status)),
     ]
     shown = [
         (name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in rows if value is not None
@@ -114,3 +136,12 @@ def _render_text(status: "RunStatus") -> str:
         running = f" (a run is going on{f': {status.running}' if str(status.running) else ''})"
     lines = (f"{name:<{left}}  {value:>{right}}" for name, value in shown)
     return "\n".join((f"{status.results}{running}", *lines)) + "\n"
+
+
+def _cost(status: "RunStatus") -> str | None:
+    """The cost of the answers; a word where some model has no price, None where there are no prices at all."""
+    from batchchat.prices import money
+
+    if not status.price_sources:
+        return None
+    return "unknown" if status.cost_usd is None else money(status.cost_usd)

@@ -138,6 +138,8 @@ def chat_answer(
     if fault == "empty_reply":
         reply = msgspec.structs.replace(reply, text="", output_tokens=0)
     result = _result(reply, visit, None if fault == "empty_reply" else response_id)
+    if scenario.no_usage:
+        del result["usage"]
     if not stream:
         if fault == "error_in_stream":
             return plugin_error(200, scenario.error_event_text, visit, with_cookie=True)

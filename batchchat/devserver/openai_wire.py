@@ -63,7 +63,7 @@ def completion_answer(
     if not stream:
         return cut_answer(_whole(reply, fault, scenario, head, usage), fault or "")
     head["object"] = "chat.completion.chunk"
-    chunks, trailers = _chunks(reply, fault, scenario, head, usage if include_usage else None)
+    chunks, trailers = _chunks(reply, fault, scenario, head, usage if include_usage and not scenario.no_usage else None)
     pieces = [_event(chunk, scenario) for chunk in chunks]
     if scenario.bom:
         pieces[0] = b"\xef\xbb\xbf" + pieces[0]
@@ -91,7 +91,9 @@ def _whole(reply: Reply, fault: str | None, scenario: Scenario, head: dict[str, 
         call = _call("".join(_ARGUMENTS))
         message, finish = message | {"content": None, "tool_calls": [call]}, "tool_calls"
     choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": finish}
-    value = head | {"choices": [] if fault == "choices_empty" else [choice], "usage": usage}
+    value = head | {"choices": [] if fault == "choices_empty" else [choice]}
+    if not scenario.no_usage:
+        value["usage"] = usage
     return json_answer(200, _dump(value).encode())
 
 

@@ -115,6 +115,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     text_input_max_length: Count = 0
     chatter: bool = False
     lone_surrogate: bool = False
+    no_usage: bool = False
     # Dialects of the OpenAI-compatible stream
     crlf: bool = False
     no_space: bool = False

@@ -5,7 +5,7 @@ from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_
 from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
 from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
 from batchchat.results.lock import Holder
-from batchchat.results.status import RunStatus, read_status
+from batchchat.results.status import RunStatus, read_answered, read_status
 from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
 from batchchat.results.summary import process_keys, read_summary, write_summary
 from batchchat.results.writer import ErrorsWriter, ResultsWriter
@@ -33,6 +33,7 @@ __all__ = [
     "outcome_to_object",
     "parse_stored",
     "process_keys",
+    "read_answered",
     "read_status",
     "read_summary",
     "run_files",

@@ -7,17 +7,19 @@ from datetime import datetime
 
 import msgspec
 
+from batchchat.budget import Budget, Spent
 from batchchat.compress import compression_of
 from batchchat.errors import ConfigError, ResultsFileError
 from batchchat.ids import IdTable
-from batchchat.records import InputFault, Prompt, Usage
+from batchchat.prices import PriceList
+from batchchat.records import InputFault, Outcome, Prompt, Usage
 from batchchat.results.codec import Damage, find_damage, iter_decoded
 from batchchat.results.files import RunFiles
 from batchchat.results.lock import Holder, is_locked, read_holder
 from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge
 from batchchat.results.stored import outcome_from_object
 
-__all__ = ["RunStatus", "read_status"]
+__all__ = ["RunStatus", "read_answered", "read_status"]
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +37,11 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
         torn_lines: Lines and stretches that the next run will move to the torn file.
         failures: Failed prompts by error type, the most frequent first.
         usage: Sum over all answers that tell of it.
+        estimated_answers: Answers any part of whose usage is an estimate.
+        answers_without_usage: Answers that tell of none; they are in no cost.
+        cost_usd: US dollars for ``usage``; None where no prices are asked for, or a model has none.
+        unpriced: Models without a price, the empty name where none is told; each with its number of answers.
+        price_sources: Where the prices come from.
         rate_per_s: Answers a second between the first and the last one; None where there are fewer than two.
         first_finished_at: UTC.
         last_finished_at: UTC.
@@ -51,18 +58,31 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
     torn_lines: int
     failures: dict[str, int]
     usage: Usage
+    estimated_answers: int
+    answers_without_usage: int
+    cost_usd: float | None
+    unpriced: dict[str, int]
+    price_sources: tuple[str, ...]
     rate_per_s: float | None
     first_finished_at: datetime | None
     last_finished_at: datetime | None
     running: Holder | None
 
 
-def read_status(files: RunFiles, prompts: Iterable[Prompt | InputFault] | None = None) -> RunStatus:
+def read_status(
+    files: RunFiles,
+    prompts: Iterable[Prompt | InputFault] | None = None,
+    *,
+    prices: PriceList | None = None,
+    model: str | None = None,
+) -> RunStatus:
     """Reads results and errors once, and the input if there is one; a run that goes on meanwhile is not disturbed.
 
     Args:
         files: By ``name_files``.
         prompts: The whole input.
+        prices: What tokens cost; None to count no cost.
+        model: The model that was asked for where a prompt named none, None where that is not known.
 
     Raises:
         ConfigError: Results that went to a stream leave nothing to read.
@@ -73,10 +93,11 @@ def read_status(files: RunFiles, prompts: Iterable[Prompt | InputFault] | None =
         raise ConfigError(f"{files.results} is no file; expected the path of a results file")
     # Asked before reading: lines that a run adds later are whole or the last.
     locked = is_locked(files.results)
-    answers = _Answers(running=locked)
+    answers = _Answers(running=locked, prices=prices, model=model)
     for line in _read_lines(files.results, files.results):
         answers.add(line, files.results)
     failures = _read_failures(files, answers.ids)
+    cost = answers.spent.cost_usd
     total = completed = failed = None
     if prompts is not None:
         total, completed, failed = _compare(prompts, answers.ids, failures.ids)
@@ -90,7 +111,12 @@ def read_status(files: RunFiles, prompts: Iterable[Prompt | InputFault] | None =
         duplicate_ids=answers.duplicates,
         torn_lines=answers.torn,
         failures=dict(sorted(failures.by_type.items(), key=lambda pair: -pair[1])),
-        usage=answers.usage,
+        usage=answers.spent.usage,
+        estimated_answers=answers.spent.estimated_requests,
+        answers_without_usage=answers.without_usage,
+        cost_usd=None if prices is None or cost is None else round(float(cost), 10),
+        unpriced={} if prices is None else dict(answers.spent.unpriced),
+        price_sources=() if prices is None else prices.sources,
         rate_per_s=answers.rate_per_s(),
         first_finished_at=answers.first,
         last_finished_at=answers.last,
@@ -98,13 +124,26 @@ def read_status(files: RunFiles, prompts: Iterable[Prompt | InputFault] | None =
     )
 
 
+def read_answered(files: RunFiles) -> IdTable:
+    """Ids of the answers that a results file holds; a run that goes on meanwhile is not disturbed.
+
+    Raises:
+        ResultsFileError: There is no such file, or it is no results file.
+    """
+    answers = _Answers(running=is_locked(files.results))
+    for line in _read_lines(files.results, files.results):
+        answers.add(line, files.results)
+    return answers.ids
+
+
 class _Answers:
     """Adds up the lines of a results file."""
 
-    def __init__(self, *, running: bool) -> None:
+    def __init__(self, *, running: bool, prices: PriceList | None = None, model: str | None = None) -> None:
         self.ids = IdTable()
-        self.duplicates = self.torn = 0
-        self.usage = Usage()
+        self.duplicates = self.torn = self.without_usage = 0
+        self._prices, self._model = PriceList(library=False) if prices is None else prices, model
+        self._spending = Budget()
         self.first: datetime | None = None
         self.last: datetime | None = None
         self._running = running
@@ -128,6 +167,11 @@ class _Answers:
         elif judged.kind != "blank" and (line.ended or not self._running):
             self.torn += 1
 
+    @property
+    def spent(self) -> Spent:
+        """What the answers cost."""
+        return self._spending.spent
+
     def rate_per_s(self) -> float | None:
         """Answers a second from the first to the last."""
         if self.first is None or self.last is None or self.last <= self.first:
@@ -139,12 +183,22 @@ class _Answers:
         if not self.ids.add(outcome.id):
             self.duplicates += 1
             return
-        if outcome.completion is not None and outcome.completion.usage is not None:
-            self.usage += outcome.completion.usage
+        self._add_cost(outcome)
         at = outcome.finished_at
         if at.timestamp() > 0:
             self.first = at if self.first is None else min(self.first, at)
             self.last = at if self.last is None else max(self.last, at)
+
+    def _add_cost(self, outcome: Outcome) -> None:
+        if outcome.reused_from is not None:
+            return
+        completion = outcome.completion
+        if completion is None or completion.usage is None:
+            self.without_usage += 1
+            return
+        asked = [source.get("model") for source in (outcome.variant, outcome.line) if source]
+        models = [name for name in (*asked, self._model, completion.model) if isinstance(name, str) and name]
+        self._spending.spend(completion.usage, self._prices.first_price(models or [None]), next(iter(models), None))
 
 
 class _Failures:

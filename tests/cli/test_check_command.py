@@ -34,7 +34,10 @@ def test_good_input_needs_nothing_but_itself(folder, capsys) -> None:
     write_prompts(Path("in.jsonl"), 3)
     assert call(capsys, "check", "in.jsonl") == (
         0,
-        "prompts           3\nfaulty lines      0\nestimated tokens  6\n",
+        "prompts           3\nfaulty lines      0\nestimated tokens  30\ninput tokens      30\n"
+        "output tokens     300 to 3,000 (answers taken for 100 to 1,000 tokens, as no max_tokens is set)\n"
+        "cost              unknown: no model is named that could have a price; see 'prices' of the job file, "
+        "or install batchchat[prices]\n",
         "",
     )
     assert os.listdir() == ["in.jsonl"]
@@ -64,13 +67,20 @@ def test_every_fault_is_told_with_file_and_line(folder, capsys, arguments) -> No
 
 def test_json_tells_the_same(folder, capsys) -> None:
     Path("a.jsonl").write_text('{"id": 1, "prompt": "a"}\n[]\n{"id": 2, "turns": ["12345678", "12345678"]}\n')
-    code, out, err = call(capsys, "check", "a.jsonl", "--json", "--rate", "1/s", "--tokens-per-minute", "2")
+    code, out, err = call(capsys, "check", "a.jsonl", "--json", "--rate", "1/s", "--tokens-per-minute", "19")
     assert (code, err) == (3, "")
     assert json.loads(out) == {
         "prompts": 2,
         "requests": 3,
         "faults": [{"path": "a.jsonl", "line": 2, "reason": "expected a JSON object, found a list"}],
-        "estimated_tokens": 4,
+        "answered": 0,
+        "estimated_tokens": 38,
+        "input_tokens": 38,
+        "output_tokens": {"low": 300, "high": 3000},
+        "unbounded_requests": 3,
+        "cost_usd": None,
+        "unpriced": {"": 3},
+        "price_sources": [],
         "least_duration_s": 60.0,
     }
 

@@ -59,6 +59,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--prompt-deadline", "7m", "8m", "timeout.prompt", 420.0, 0.0),
     ("--deadline", "6h", "7h", "timeout.run", 21600.0, 0.0),
     ("--max-failures", "2%", "7", "stop.max_failures", "2%", None),
+    ("--budget", "2", "3", "stop.budget_usd", 2.0, None),
     ("--limit", "10", "11", "limit", 10, None),
     ("--sample", "5", "6", "sample", 5, None),
     ("--seed", "42", "43", "seed", 42, 0),
@@ -202,13 +203,13 @@ def test_inputs_and_job_file_come_from_arguments_and_environment(tmp_path) -> No
     assert job_of("a.jsonl", "-", "-j", str(path)).input == ["a.jsonl", "-"]
 
 
-@pytest.mark.parametrize("name", ["BATCHCHAT_BUDGET", "BATCHCHAT_PROCESSES"])
+@pytest.mark.parametrize("name", ["BATCHCHAT_PROCESSES"])
 def test_limit_that_this_version_does_not_have_is_not_passed_over(name: str) -> None:
     with pytest.raises(ConfigError, match=f"{name} is set, but this version has no such option"):
         job_of(environ={name: "5"})
 
 
-@pytest.mark.parametrize("option", ["--budget", "--processes"])
+@pytest.mark.parametrize("option", ["--processes"])
 def test_option_that_this_version_does_not_have_is_a_usage_error(option: str) -> None:
     result = CliRunner().invoke(run_command, ["in.jsonl", "-o", "out.jsonl", option, "5"])
     assert result.exit_code == 2
@@ -653,13 +654,13 @@ def test_resumed_run_is_the_command_that_was_printed(tmp_path) -> None:
     assert_all_answered(results, range(40))
 
 
-def test_budget_in_a_job_file_is_not_passed_over(tmp_path, files) -> None:
-    (tmp_path / "job.yaml").write_text("stop: {budget_usd: 5}\n")
+def test_budget_without_a_price_is_refused_before_the_first_request(tmp_path, files) -> None:
+    (tmp_path / "job.yaml").write_text("stop: {budget_usd: 5}\nprices: {'other-*': {input: 1, output: 2}}\n")
     code, out, err = run("http://127.0.0.1:9", *files, "--job", str(tmp_path / "job.yaml"))
     assert (code, out) == (2, "")
-    assert "budget" in err
+    assert "the budget cannot be held" in err
+    assert "prices" in err
     assert err.count("\n") == 1
-    assert not files[1].exists()
 
 
 def on_terminal(arguments: list[str]) -> tuple[int, bytes, str]:

@@ -1,5 +1,7 @@
 """``batchchat status``: exact texts, and figures for programs."""
 
+from importlib.metadata import version
+
 import orjson
 import pytest
 from click.testing import CliRunner
@@ -22,7 +24,8 @@ def folder(tmp_path, monkeypatch):
 def test_text_is_short_and_aligned(folder):
     result = CliRunner().invoke(command, ["r.jsonl"])
     assert result.stdout == (
-        "r.jsonl\ncompleted        2\nfailed           1\n  server         1\ninput tokens    18\noutput tokens  160\n"
+        "r.jsonl\ncompleted            2\nfailed               1\n  server             1\n"
+        "input tokens        18\noutput tokens      160\ncost           $0.0101\n"
     )
     assert result.exit_code == 0
 
@@ -30,15 +33,15 @@ def test_text_is_short_and_aligned(folder):
 def test_input_tells_what_is_left(folder):
     arguments = ["r.jsonl", "-i", "in.jsonl", "--id-field", "key", "--prompt", "{{ question }}"]
     result = CliRunner().invoke(command, arguments)
-    assert "total            4\n" in result.stdout
-    assert "pending          1\n" in result.stdout
+    assert "total                4\n" in result.stdout
+    assert "pending              1\n" in result.stdout
 
 
 def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
     result = CliRunner().invoke(
         command, ["r.jsonl", "-i", "in.jsonl", "--prompt", "{{ question }}", "--on-duplicate", "suffix"]
     )
-    assert "unknown ids      2\n" in result.stdout
+    assert "unknown ids          2\n" in result.stdout
     assert result.stderr == (
         "batchchat: no answer belongs to a prompt of this input; "
         "give --prompt, --system, --id-field and --on-duplicate as in the run\n"
@@ -48,7 +51,7 @@ def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
 def test_errors_file_as_the_input_belongs_to_the_run(folder):
     (folder / "failed.jsonl").write_bytes(b'{"id":"c","prompt":"Why?"}\n')
     result = CliRunner().invoke(command, ["r.jsonl", "-i", "failed.jsonl"])
-    assert "completed        0\n" in result.stdout
+    assert "completed            0\n" in result.stdout
     assert result.stderr == ""
 
 
@@ -67,6 +70,11 @@ def test_json_has_every_figure(folder):
         "torn_lines": 0,
         "failures": {"server": 1},
         "usage": {"input_tokens": 18, "output_tokens": 160},
+        "estimated_answers": 0,
+        "answers_without_usage": 0,
+        "cost_usd": 0.01014,
+        "unpriced": {},
+        "price_sources": [f"genai-prices {version('genai-prices')}"],
         "rate_per_s": None,
         "first_finished_at": "2026-11-25T10:03:11.120000Z",
         "last_finished_at": "2026-11-25T10:03:11.120000Z",

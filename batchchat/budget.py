@@ -1,0 +1,125 @@
+"""What a run has spent, and the gate that keeps it within the user's budget."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+
+import msgspec
+
+from batchchat.prices import Priced, money
+from batchchat.records import Usage
+
+__all__ = ["Budget", "Spent"]
+
+
+class Spent(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens and cost of every attempt that cost something.
+
+    Attributes:
+        usage: Sum of counted and estimated tokens.
+        estimated_requests: Requests any part of whose usage is an estimate.
+        cost_usd: US dollars; None where a model has no price.
+        unpriced: Models without a price, each with its number of requests; the empty name where none is told.
+    """
+
+    usage: Usage = Usage()
+    estimated_requests: int = 0
+    cost_usd: Decimal | None = Decimal(0)
+    unpriced: Mapping[str, int] = {}
+
+
+class Budget:
+    """Counts what is spent, and lets a request out only if its highest likely cost still fits.
+
+    A request that does not fit waits until those before it are settled, first come first served. Where none is left
+    to settle and the first in the line still does not fit, the budget is used up.
+
+    Args:
+        limit_usd: US dollars; None only counts.
+        exhausted: Called once, on the event loop, with a sentence when the budget is used up; it must end those that
+            wait.
+    """
+
+    def __init__(self, limit_usd: Decimal | None = None, exhausted: Callable[[str], None] = lambda why: None) -> None:
+        self.limit_usd, self._exhausted = limit_usd, exhausted
+        self._cost = self._held = Decimal(0)
+        self._holds = 0
+        self._line: deque[tuple[asyncio.Future[None], Decimal]] = deque()
+        self._told = False
+        self._usage = Usage()
+        self._estimated = 0
+        self._unpriced: dict[str, int] = {}
+
+    async def hold(self, usd: Decimal) -> None:
+        """Waits until ``usd`` more fit, and holds them until ``release``."""
+        if not self._line and self._fits(usd):
+            self._take(usd)
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._line.append((granted, usd))
+        self._look()
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.release(usd)
+            else:
+                self._line = deque(entry for entry in self._line if entry[0] is not granted)
+                self._look()
+            raise
+
+    def release(self, usd: Decimal) -> None:
+        """Gives back what ``hold`` took; what the request did cost is told with ``spend`` before."""
+        self._held -= usd
+        self._holds -= 1
+        self._look()
+
+    def spend(self, usage: Usage, price: Priced | None, model: str | None) -> None:
+        """Counts what one attempt cost."""
+        self._usage += usage
+        self._estimated += usage.estimated
+        if price is None:
+            self._unpriced[model or ""] = self._unpriced.get(model or "", 0) + 1
+        else:
+            self._cost += price.cost(usage)
+
+    @property
+    def spent(self) -> Spent:
+        """The sums so far."""
+        return Spent(
+            usage=self._usage,
+            estimated_requests=self._estimated,
+            cost_usd=None if self._unpriced else self._cost,
+            unpriced=dict(self._unpriced),
+        )
+
+    def _fits(self, usd: Decimal) -> bool:
+        return self.limit_usd is None or self._cost + self._held + usd <= self.limit_usd
+
+    def _take(self, usd: Decimal) -> None:
+        self._held += usd
+        self._holds += 1
+
+    def _look(self) -> None:
+        """Lets out those in front that fit; tells when none ever will."""
+        while self._line:
+            granted, usd = self._line[0]
+            if granted.done():
+                self._line.popleft()
+            elif self._fits(usd):
+                self._line.popleft()
+                self._take(usd)
+                granted.set_result(None)
+            else:
+                if not self._holds and not self._told:
+                    self._told = True
+                    # Not at once: who looks may be a task that is in the middle of its answer.
+                    asyncio.get_running_loop().call_soon(self._exhausted, self._sentence(usd))
+                return
+
+    def _sentence(self, usd: Decimal) -> str:
+        return (
+            f"the budget of {money(self.limit_usd or 0)} allows no further request: {money(self._cost)} are spent, "
+            f"and the next one may cost up to {money(usd)} (less with a smaller max_tokens)"
+        )
