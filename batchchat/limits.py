@@ -7,6 +7,7 @@ import asyncio
 import random
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 
 from aiolimiter import AsyncLimiter
 
@@ -95,19 +96,25 @@ class _Pace:
 
 
 class _TokenBudget:
-    """Tokens of any sliding minute; a request larger than the budget goes when the minute is empty."""
+    """Tokens of any sliding minute, counted from when a request reaches the wire.
+
+    A request that is on its way there counts all the time. One that is larger than the budget goes when the minute is
+    empty and nothing is on its way.
+    """
 
     def __init__(self, per_minute: int) -> None:
         self._per_minute = per_minute
-        self._spent: deque[Send] = deque()
+        self._spent: deque[Send] = deque()  # in the order of their times
         self._total = 0.0
+        self._in_transit = 0
+        self._transit_tokens = 0.0
 
-    def open_at(self, tokens: int, now: float) -> float:
-        """Loop time from which ``tokens`` more fit, if nothing else is spent until then."""
+    def open_at(self, tokens: int, now: float) -> float | None:
+        """Loop time from which ``tokens`` more fit, if nothing else is spent; None while it hangs on one in transit."""
         spent = self._spent
         while spent and spent[0].at <= now - _TOKEN_WINDOW_S:
             self._total -= spent.popleft().tokens
-        excess = self._total + tokens - self._per_minute
+        excess = self._total + self._transit_tokens + tokens - self._per_minute
         if excess <= 0:
             return 0.0
         at = 0.0
@@ -115,18 +122,39 @@ class _TokenBudget:
             at = send.at + _TOKEN_WINDOW_S
             excess -= send.tokens
             if excess <= 0:
-                break
-        return at
+                return at
+        return None if self._in_transit else at
 
     def note(self, send: Send) -> None:
         self._spent.append(send)
         self._total += send.tokens
 
+    def begin(self, send: Send) -> None:
+        """``send`` is of no known time until it lands."""
+        with suppress(ValueError):  # it may have been let out more than a minute ago
+            if self._spent and self._spent[-1] is send:
+                self._spent.pop()
+            else:
+                self._spent.remove(send)
+            self._total -= send.tokens
+        self._in_transit += 1
+        self._transit_tokens += send.tokens
+
+    def land(self, send: Send) -> None:
+        """``send`` is over its way, or over; its minute begins now."""
+        self._in_transit -= 1
+        self._transit_tokens -= send.tokens
+        self.note(send)
+
     def correct(self, send: Send, tokens: int, now: float) -> None:
-        """Puts what the service counted in the place of the estimate, as long as it is inside the window."""
-        if self._spent and send.at > now - _TOKEN_WINDOW_S:
+        """Puts what the service counted in the place of the estimate, as long as it counts."""
+        if send.in_transit:
+            self._transit_tokens += tokens - send.tokens
+        elif self._spent and send.at > now - _TOKEN_WINDOW_S:
             self._total += tokens - send.tokens
-            send.tokens = float(tokens)
+        else:
+            return
+        send.tokens = float(tokens)
 
 
 class Limiter:
@@ -141,6 +169,7 @@ class Limiter:
     def __init__(self, rates: Sequence[Rate] = (), *, burst: int = 1, tokens_per_minute: int | None = None) -> None:
         self._paces = [_Pace(rate, burst) for rate in rates]
         self._budget = _TokenBudget(tokens_per_minute) if tokens_per_minute else None
+        self._windows: list[_Pace | _TokenBudget] = [*self._paces, *((self._budget,) if self._budget else ())]
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._waiting = 0
@@ -175,10 +204,8 @@ class Limiter:
                 if not still():
                     return None
                 send = Send(loop.time(), tokens)
-                for pace in self._paces:
-                    pace.note(send)
-                if self._budget is not None:
-                    self._budget.note(send)
+                for window in self._windows:
+                    window.note(send)
                 self.admitted += 1
                 return send
         finally:
@@ -192,8 +219,8 @@ class Limiter:
         """
         if not send.in_transit:
             send.in_transit = True
-            for pace in self._paces:
-                pace.begin(send)
+            for window in self._windows:
+                window.begin(send)
 
     def sent(self, send: Send) -> None:
         """The request goes to the wire now."""
@@ -207,14 +234,15 @@ class Limiter:
 
     def _land(self, send: Send) -> None:
         send.in_transit, send.at = False, asyncio.get_running_loop().time()
-        for pace in self._paces:
-            pace.land(send)
+        for window in self._windows:
+            window.land(send)
         self._moved.set()
 
     def correct(self, send: Send, tokens: int) -> None:
         """Replaces the estimated tokens of a request by what the service counted."""
         if self._budget is not None:
             self._budget.correct(send, tokens, asyncio.get_running_loop().time())
+            self._moved.set()
 
     def pause(self, seconds: float) -> bool:
         """Holds every request back for ``seconds`` from now; a longer pause in force stays.
@@ -240,13 +268,17 @@ class Limiter:
             now = loop.time()
             self._moved.clear()
             opens = [pace.open_at() for pace in self._paces]
+            if self._budget is not None:
+                opens.append(self._budget.open_at(tokens, now))
             if None in opens:
                 await self._moved.wait()  # bounded by the time that a connection may take
                 continue
             at = max([self._paused_until, *(open_at for open_at in opens if open_at is not None)])
-            if self._budget is not None:
-                at = max(at, self._budget.open_at(tokens, now))
-            if at > now:
+            if at > now and self._budget is not None:
+                with suppress(TimeoutError):  # or until a request turns out to have cost less than it was taken for
+                    async with asyncio.timeout(at - now):
+                        await self._moved.wait()
+            elif at > now:
                 await asyncio.sleep(at - now)
             elif self._spread_until and not spread:
                 spread = True

@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from batchchat.records import Usage
 
-__all__ = ["Price", "PriceConfig", "PriceList", "Priced", "money"]
+__all__ = ["OWN_PRICES", "Price", "PriceConfig", "PriceList", "Priced", "money"]
 
+OWN_PRICES = "the job"
 _MILLION = 1_000_000
 _DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8})$", re.ASCII)
 _MOST_TOKENS = 10**12  # beyond, a count is nonsense and its cost unknown
@@ -121,14 +122,9 @@ class PriceList:
         """Where the prices that were found come from: ``the job``, ``genai-prices 0.2.3``."""
         return tuple(sorted(self._used))
 
-    @property
-    def has_own(self) -> bool:
-        """Whether the job states any price."""
-        return bool(self._own)
-
     def _find(self, model: str | None) -> Priced | None:
         if self._own and (own := self._find_own(model or "")) is not None:
-            self._used.add("the job")
+            self._used.add(OWN_PRICES)
             return own
         if not model or not self._ask_library:
             return None

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from batchchat.config import JobConfig
 from batchchat.durations import render_duration, render_speed
 from batchchat.observer import RunReport
-from batchchat.prices import money
+from batchchat.prices import OWN_PRICES, money
 from batchchat.results.files import name_files
 
 __all__ = ["render_summary"]
@@ -78,7 +78,8 @@ def _cost(report: RunReport) -> str:
     if report.estimated_requests:
         text += f", estimated for {report.estimated_requests} requests"
     if report.cost_usd is not None:
-        return f"{text}; cost {money(report.cost_usd)}"
+        library = [source for source in report.price_sources if source != OWN_PRICES]
+        return f"{text}; cost {money(report.cost_usd)}" + (f" ({', '.join(library)})" if library else "")
     if not report.price_sources:
         return text
     models = ", ".join(sorted(name or "a model that nobody names" for name in report.unpriced))

@@ -198,6 +198,133 @@ def test_reported_usage_replaces_the_estimate() -> None:
     assert run_virtual(corrected()) < 0.001
 
 
+def test_request_that_cost_less_than_estimated_lets_the_next_one_out_at_once() -> None:
+    async def corrected() -> float:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        start = loop.time()
+        send = await limiter.acquire(900)
+        assert send is not None
+        loop.call_later(5, limiter.correct, send, 100)
+        await limiter.acquire(800)  # waits already when the correction comes
+        return loop.time() - start
+
+    assert 5 <= run_virtual(corrected()) < 5.01
+
+
+def test_request_that_cost_more_than_estimated_holds_the_next_one_back() -> None:
+    async def corrected() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        start, times = loop.time(), []
+        send = await limiter.acquire(100)
+        assert send is not None
+        loop.call_later(5, limiter.correct, send, 5000)
+        await asyncio.sleep(10)
+        for tokens in (100, 900, 1):
+            await limiter.acquire(tokens)
+            times.append(loop.time() - start)
+        return times
+
+    times = run_virtual(corrected())
+    assert times[0] == pytest.approx(60, abs=0.01)
+    assert times[1] == pytest.approx(60, abs=0.01)
+    assert times[2] == pytest.approx(120, abs=0.01)
+
+
+def test_short_prompts_that_keep_coming_do_not_starve_a_long_one() -> None:
+    async def crowded() -> tuple[float, int]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        start, out = loop.time(), 0
+
+        async def short() -> None:
+            nonlocal out
+            await limiter.acquire(50)
+            out += 1
+
+        async def stream() -> None:
+            while True:
+                shorts.append(asyncio.create_task(short()))
+                await asyncio.sleep(0.5)
+
+        shorts: list[asyncio.Task[None]] = []
+        streaming = asyncio.create_task(stream())
+        await asyncio.sleep(1)
+        await limiter.acquire(1000)
+        waited, before = loop.time() - start, out
+        for task in (streaming, *shorts):
+            task.cancel()
+        await asyncio.gather(streaming, *shorts, return_exceptions=True)
+        return waited, before
+
+    waited, before = run_virtual(crowded())
+    assert waited < 62
+    assert before <= 3
+
+
+@pytest.mark.parametrize(("slow", "delay_s"), [({0, 1, 2, 3, 4}, 30.0), ({2, 3, 7, 9}, 70.0), ({1}, 200.0)])
+def test_minute_of_tokens_counts_from_when_a_request_reaches_the_wire(slow: set[int], delay_s: float) -> None:
+    async def connected() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        times: list[float] = []
+
+        async def one(number: int) -> None:
+            send = await limiter.acquire(200)
+            assert send is not None
+            limiter.begin(send)
+            await asyncio.sleep(delay_s if number in slow else 0.1)
+            limiter.sent(send)
+            times.append(loop.time())
+            limiter.left(send)
+            limiter.correct(send, 200)
+
+        await asyncio.gather(*(one(number) for number in range(30)))
+        return sorted(times)
+
+    assert worst_window(run_virtual(connected()), 60.0) <= 5
+
+
+@given(st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_whatever_requests_cost_and_however_long_they_connect_all_come_out(seed: int) -> None:
+    chance = random.Random(seed)
+
+    async def mixed() -> list[tuple[float, int]]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(tokens_per_minute=1000)
+        landed: list[tuple[float, int]] = []
+
+        async def one() -> None:
+            tokens = chance.choice([1, 50, 400, 1000, 3000])
+            await asyncio.sleep(chance.random() * 100)
+            send = await limiter.acquire(tokens)
+            assert send is not None
+            limiter.begin(send)
+            try:
+                await asyncio.sleep(chance.choice([0, 0.1, 20, 90]))
+                if chance.random() < 0.8:
+                    limiter.sent(send)
+                    landed.append((loop.time(), tokens))
+                else:
+                    limiter.correct(send, 0)
+            finally:
+                limiter.left(send)
+
+        tasks = [asyncio.create_task(one()) for _ in range(25)]
+        for task in tasks[:5]:
+            loop.call_later(chance.random() * 100, task.cancel)
+        async with asyncio.timeout(5000):
+            await asyncio.gather(*tasks, return_exceptions=True)
+        return landed
+
+    landed = run_virtual(mixed())
+    for at, _ in landed:
+        window = [tokens for time, tokens in landed if at - 60 < time <= at]
+        assert sum(window) <= 1000 or len(window) == 1
+
+
 def test_without_limits_nobody_waits() -> None:
     async def free() -> float:
         limiter = Limiter()

@@ -142,3 +142,38 @@ def test_run_that_did_nothing_has_no_speed() -> None:
     assert lines(changed(answered=0, answered_before=10, duration_s=0.0, attempts={}))[0] == (
         "batchchat: 10 of 10 answered (10 before this run), 0 failed, in 0ms"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "end"),
+    [
+        ({"usage": Usage()}, "2.5/s"),
+        ({}, "; 900 tokens in, 80 out"),
+        ({"cost_usd": 0.0123456, "price_sources": ("the job",)}, "; 900 tokens in, 80 out; cost $0.0123"),
+        (
+            {"cost_usd": 12.0, "price_sources": ("genai-prices 1.0", "the job")},
+            "; 900 tokens in, 80 out; cost $12.00 (genai-prices 1.0)",
+        ),
+        ({"unpriced": {"x": 3}}, "; 900 tokens in, 80 out"),
+        (
+            {"unpriced": {"x": 3, "": 1}, "price_sources": ("the job",)},
+            "; cost unknown, no price for a model that nobody names, x",
+        ),
+        ({"estimated_requests": 4}, "; 900 tokens in, 80 out, estimated for 4 requests"),
+        (
+            {"usage": Usage(input_tokens=900, output_tokens=80, cached_tokens=512, reasoning_tokens=64)},
+            "; 900 tokens in, 80 out (512 cached, 64 reasoning)",
+        ),
+    ],
+)
+def test_tokens_and_cost_are_told_as_far_as_they_are_known(values, end) -> None:
+    report = changed(**({"usage": Usage(input_tokens=900, output_tokens=80)} | values))
+    assert lines(report)[0].endswith(end)
+
+
+def test_names_of_models_without_a_price_are_cut_and_hold_no_control_characters() -> None:
+    report = changed(
+        usage=Usage(input_tokens=1), unpriced={f"model-{n}\x1b[2J": 1 for n in range(99)}, price_sources=("the job",)
+    )
+    assert len(lines(report)[0]) < 300
+    assert "\x1b" not in lines(report)[0]
