@@ -219,3 +219,37 @@ async def test_cancelling_a_run_that_waits_for_its_budget_ends_it(files) -> None
         running.cancel()
         with pytest.raises(asyncio.CancelledError):
             await running
+
+
+async def test_answers_that_are_asked_for_again_cost_each_time(files) -> None:
+    write(files[0], ["no JSON at all"])
+    schema = files[0].with_name("schema.json")
+    schema.write_text('{"type": "array"}')
+    async with DevServer(Scenario()) as server:
+        report = await run(server, files, answer__schema=str(schema), answer__schema_retries=2)
+        assert len(server.chats) == 3
+    assert (report.failed, report.estimated_requests) == (1, 0)
+    assert report.usage.output_tokens >= 15
+    assert report.cost_usd == pytest.approx(report.usage.input_tokens * 0.001 + report.usage.output_tokens * 0.002)
+
+
+async def test_equal_prompts_that_share_an_answer_cost_once(files) -> None:
+    write(files[0], ["question 1"] * 10)
+    async with DevServer(Scenario()) as server:
+        report = await run(server, files, dedup=True, stop__budget_usd=3.0)
+        assert len(server.chats) == 1
+    assert (report.answered, report.exit_code) == (10, 0)
+    assert report.cost_usd == pytest.approx(0.008)
+    prices = PriceList({"m": PriceConfig(input=1000, output=2000)}, library=False)
+    assert read_status(name_files(str(files[1])), prices=prices).cost_usd == pytest.approx(0.008)
+
+
+async def test_budget_that_ends_while_equal_prompts_wait_for_one_answer_leaves_them_pending(files) -> None:
+    write(files[0], [f"question {n % 5}" for n in range(50)])
+    async with DevServer(Scenario()) as server:
+        params = {"max_tokens": 3}
+        report = await run(server, files, dedup=True, stop__budget_usd=0.07, prompt__params=params, concurrency=1)
+    assert report.exit_code == 5
+    assert report.failed == 0
+    assert report.answered + report.pending == 50
+    assert report.cost_usd <= 0.07
