@@ -2,17 +2,19 @@
 
 import csv
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from batchchat.errors import PromptFileError
-from batchchat.jsonl import MAX_LINE_BYTES
+from batchchat.jsonl import MAX_INPUT_DEPTH, MAX_LINE_BYTES, parse_value
 
 __all__ = ["iter_rows"]
 
 _BOM = b"\xef\xbb\xbf"
+# Columns of these names hold JSON, as nothing else in them could be of use.
+_JSON_COLUMNS = ("messages", "turns", "params")
 
 
-def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, str] | str]]:
+def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows below the header line, read as they are asked for.
 
     Fields are separated by the delimiter and quoted by ``"``; a quoted field may hold line ends. Blank lines are passed
@@ -25,7 +27,9 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
         delimiter: A comma, or a tab for TSV.
 
     Yields:
-        1-based physical line where the row starts; the row as an object of texts, or what is wrong with it.
+        1-based physical line where the row starts; the row as an object, or what is wrong with it. Its values are
+        texts; JSON lists and objects in columns ``messages``, ``turns`` and ``params`` are read, empty cells there left
+        out.
 
     Raises:
         PromptFileError: The header cannot be used: an empty name, one name twice, bad quoting, not UTF-8.
@@ -34,6 +38,7 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
     rows = _iter_cells(stream, delimiter)
     for line_number, header in rows:
         names = _checked_header(path, line_number, header)
+        json_names = [name for name in _JSON_COLUMNS if name in names]
         break
     else:
         return
@@ -44,7 +49,25 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
             shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             yield line_number, f"expected {len(names)} cells ({shown}), found {len(cells)}"
         else:
-            yield line_number, dict(zip(names, cells, strict=True))
+            row: dict[str, Any] = dict(zip(names, cells, strict=True))
+            for name in json_names:
+                _read_json(row, name)
+            if row.get("prompt") == "" and ("messages" in row or "turns" in row):
+                del row["prompt"]
+            yield line_number, row
+
+
+def _read_json(row: dict[str, Any], name: str) -> None:
+    cell = row[name]
+    if not cell.strip():
+        del row[name]
+        return
+    try:
+        value = parse_value(cell.encode(), max_depth=MAX_INPUT_DEPTH)
+    except ValueError:
+        return
+    if isinstance(value, list | dict):
+        row[name] = value
 
 
 def _checked_header(path: str, line_number: int, names: list[str] | str) -> list[str]:

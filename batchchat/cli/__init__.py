@@ -24,6 +24,7 @@ _COMMANDS = {
     "run": "Send the prompts of an input and write the answers; run it again to resume.",
     "check": "Check input and job without sending anything.",
     "status": "Tell what a results file holds and what is left.",
+    "convert": "Convert prompts and results between forms of files.",
     "serve": "Start the development server.",
     "providers": "List the installed providers and their settings.",
     "schema": "Print the JSON Schema of the job file.",

@@ -5,12 +5,13 @@ import stat
 
 import msgspec
 
-from batchchat.compress import strip_endings
+from batchchat.compress import compression_of, strip_endings
 from batchchat.errors import ConfigError, ResultsWriteError
 
 __all__ = ["RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files"]
 
 _STREAM_NAMES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
+_TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 
 
 class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,6 +58,7 @@ def run_files(results_path: str, errors: str | None = None, summary: str | None 
     named = [(option, path) for option, path in _named(files) if not is_stream(path)]
     seen: dict[str, str] = {}
     for option, path in named:
+        _check_ending(option, path)
         if os.path.isdir(path) or path.endswith(("/", os.sep)):
             raise ConfigError(
                 f"{option} {path} is a folder, expected the name of a file; add one, such as results.jsonl"
@@ -94,6 +96,17 @@ def free_space_bytes(path: str) -> int | None:
 def _named(files: RunFiles) -> list[tuple[str, str]]:
     pairs = (("-o", files.results), ("--errors", files.errors), ("--summary", files.summary))
     return [(option, path) for option, path in pairs if path is not None]
+
+
+def _check_ending(option: str, path: str) -> None:
+    name = os.path.splitext(path)[0] if compression_of(path) else path
+    ending = os.path.splitext(name)[1].lower()
+    if ending in _TABLE_ENDINGS:
+        made = f"{os.path.splitext(name)[0]}.jsonl"
+        raise ConfigError(
+            f"{option} {path}: a run writes JSON Lines, expected a name such as {made}; "
+            f"make the table of it afterwards: batchchat convert {made} {name}"
+        )
 
 
 def _make_folder(folder: str, path: str) -> None:

@@ -12,6 +12,7 @@ __all__ = ["Carry", "Form", "outcome_to_batch_object", "outcome_to_object"]
 
 Form = Literal["flat", "openai-batch"]
 Carry = Literal["all", "none"] | tuple[str, ...]
+_HOSTED_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
 
 def outcome_to_object(outcome: Outcome, *, carry: Carry = "all") -> dict[str, Any]:
@@ -67,8 +68,8 @@ def outcome_to_batch_object(outcome: Outcome, *, carry: Carry = "all") -> dict[s
         ours["responses"] = outcome.responses
     _tell_structure(ours, outcome)
     _tell_origin(ours, outcome)
-    if completion is not None and completion.usage is not None and completion.usage.estimated:
-        ours["usage_estimated"] = True
+    if completion is not None:
+        _tell_odd_parts(ours, completion)
     if error is not None:
         ours["error"] = {"status": error.status, "retryable": error.retryable, "partial": error.partial}
     ours["input"] = _carried(outcome, carry)
@@ -107,6 +108,21 @@ def _tell_structure(obj: dict[str, Any], outcome: Outcome) -> None:
         obj["value"] = outcome.value
 
 
+def _tell_odd_parts(ours: dict[str, Any], completion: Completion) -> None:
+    """Keeps what the hosted form's readers would refuse in its place: other reasons, counts that are not known."""
+    if completion.finish_reason not in _HOSTED_REASONS:
+        ours["finish_reason"] = completion.finish_reason
+    usage = completion.usage
+    if usage is not None and not _is_whole(usage):
+        ours["usage"] = _usage_object(usage)
+    elif usage is not None and usage.estimated:
+        ours["usage_estimated"] = True
+
+
+def _is_whole(usage: Usage) -> bool:
+    return usage.input_tokens is not None and usage.output_tokens is not None
+
+
 def _tell_origin(obj: dict[str, Any], outcome: Outcome) -> None:
     if outcome.reused_from is not None:
         obj["reused_from"] = outcome.reused_from
@@ -137,19 +153,22 @@ def _batch_choices(completion: Completion) -> list[dict[str, Any]]:
     """The answer as choices; tool calls stand in the one that is the answer."""
     texts = completion.choices if completion.choices is not None else [completion.text]
     answer = texts.index(completion.text) if completion.text in texts else 0
+    reason = completion.finish_reason
+    if reason not in _HOSTED_REASONS:
+        reason = "tool_calls" if completion.tool_calls else "stop"
     made = []
     for index, text in enumerate(texts):
         message: dict[str, Any] = {"role": "assistant", "content": text, "refusal": None}
         if completion.tool_calls and index == answer:
             message["tool_calls"] = completion.tool_calls
-        made.append({"index": index, "message": message, "logprobs": None, "finish_reason": completion.finish_reason})
+        made.append({"index": index, "message": message, "logprobs": None, "finish_reason": reason})
     return made
 
 
 def _batch_response(completion: Completion, digest: str, finished_at: datetime) -> dict[str, Any]:
     usage = completion.usage
     counts: dict[str, Any] | None = None
-    if usage is not None:
+    if usage is not None and _is_whole(usage):
         counts = {
             "prompt_tokens": usage.input_tokens,
             "completion_tokens": usage.output_tokens,

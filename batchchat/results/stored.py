@@ -154,11 +154,12 @@ def _read_batch_completion(obj: Mapping[str, Any], ours: Mapping[str, Any]) -> C
     choice = made[next((index for index, text in enumerate(texts) if text is not None), 0)] if made else {}
     message = _mapping(choice.get("message"))
     calls = message.get("tool_calls")
+    usage = _read_hosted_usage(_mapping(body.get("usage")), estimated=ours.get("usage_estimated") is True)
     return Completion(
         text=_typed(message.get("content"), str),
-        finish_reason=_typed(choice.get("finish_reason"), str),
+        finish_reason=_typed(ours.get("finish_reason", choice.get("finish_reason")), str),
         model=_typed(body.get("model"), str) or None,
-        usage=_read_hosted_usage(_mapping(body.get("usage")), estimated=ours.get("usage_estimated") is True),
+        usage=_read_usage(_mapping(ours["usage"])) if "usage" in ours else usage,
         tool_calls=calls if isinstance(calls, list) and calls else None,
         first_delta_s=_number(ours.get("first_delta_s")),
         choices=texts if len(texts) > 1 else None,

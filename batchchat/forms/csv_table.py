@@ -1,0 +1,119 @@
+"""CSV and TSV: rows as lines of text cells, and what the cells of known columns mean when they are read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from batchchat.forms.losses import Losses
+from batchchat.forms.result_rows import RESULT_COLUMNS, is_result_table, row_to_result
+from batchchat.jsonl import dump_line, json_type, parse_value
+
+__all__ = ["CsvWriter", "read_prompt_cells", "read_result_cells"]
+
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_PROMPT_JSON = ("messages", "turns", "params")
+_PROMPT_OPTIONAL = (*_PROMPT_JSON, "prompt", "system", "model", "chat_id")
+
+
+class CsvWriter:
+    """Rows to lines of a CSV file.
+
+    Args:
+        names: The columns.
+        delimiter: A comma or a tab.
+        form: For messages.
+        escape_formulas: Put ``'`` before text that a spreadsheet would take for a formula.
+    """
+
+    def __init__(
+        self, names: list[str], delimiter: str, losses: Losses, *, form: str = "csv", escape_formulas: bool = False
+    ) -> None:
+        self._names, self._delimiter, self._losses, self._form = names, delimiter, losses, form
+        self._escape = escape_formulas
+        self._is_result = is_result_table(names)
+
+    def header(self) -> bytes:
+        """The header line; nothing where there is no column.
+
+        Raises:
+            ValueError: A field's name can be no column's.
+        """
+        for name in self._names:
+            if not name.strip():
+                raise ValueError("found a field with an empty name, expected names that can stand in a header line")
+        return self._line([self._text(name) for name in self._names]) if self._names else b""
+
+    def row(self, row: Mapping[str, Any]) -> bytes:
+        """The line of a row."""
+        return self._line([self._cell(name, row) for name in self._names]) if self._names else b""
+
+    def _line(self, cells: list[str]) -> bytes:
+        text = self._delimiter.join(map(self._quoted, cells))
+        # A line without a character is no row for readers.
+        return (text or '""').encode() + b"\n"
+
+    def _quoted(self, cell: str) -> str:
+        if cell and (any(mark in cell for mark in (self._delimiter, '"', "\n", "\r")) or not cell[0].isprintable()):
+            return '"' + cell.replace('"', '""') + '"'
+        return f'"{cell}"' if cell != cell.strip() else cell
+
+    def _cell(self, name: str, row: Mapping[str, Any]) -> str:
+        value = row.get(name)
+        if isinstance(value, str):
+            return self._text(value)
+        known = self._is_result and name in RESULT_COLUMNS
+        if value is None:
+            if not known and (self._is_result or name not in _PROMPT_OPTIONAL):
+                what = f"null in {name!r}" if name in row else f"no {name!r}"
+                self._losses.tell(self._form, what, "which reads back as empty text")
+            return ""
+        if not (known and _reads_back(name, value)) and not (not self._is_result and name in _PROMPT_JSON):
+            self._losses.tell(self._form, f"{json_type(value)} in {name!r}", "which reads back as text")
+        return dump_line({"": value})[4:-2].decode()
+
+    def _text(self, text: str) -> str:
+        return f"'{text}" if self._escape and text.startswith(_FORMULA) else text
+
+
+def _reads_back(name: str, value: Any) -> bool:
+    kind = RESULT_COLUMNS[name]
+    if kind == "json":
+        return True
+    if isinstance(value, bool):
+        return kind == "bool"
+    return isinstance(value, int | float) and kind in ("int", "float")
+
+
+def read_prompt_cells(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of cells as a prompt line, empty settings left out."""
+    return {name: cell for name, cell in row.items() if cell or name not in _PROMPT_OPTIONAL}
+
+
+def read_result_cells(row: Mapping[str, str]) -> dict[str, Any]:
+    """A row of cells as a result line.
+
+    Raises:
+        ValueError: A cell is not what its column holds.
+    """
+    done: dict[str, Any] = {}
+    for name, cell in row.items():
+        kind = RESULT_COLUMNS.get(name, "str")
+        if name in RESULT_COLUMNS and not cell:
+            done[name] = None
+        elif kind == "str":
+            done[name] = cell
+        else:
+            value = _json_or_text(cell)
+            fits = kind == "json" or type(value).__name__ == kind or (kind == "float" and type(value) is int)
+            if not fits:
+                raise ValueError(f"expected a value of type {kind} in column {name!r}, found {cell[:40]!r}")
+            done[name] = value
+    return row_to_result(done)
+
+
+def _json_or_text(cell: str) -> Any:
+    if not cell.strip():
+        return cell
+    try:
+        return parse_value(cell.encode())
+    except ValueError:
+        return cell

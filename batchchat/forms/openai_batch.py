@@ -1,0 +1,60 @@
+"""OpenAI's batch input (``custom_id``, ``method``, ``url``, ``body``) and Mistral's, which is the same with less.
+
+Source: https://platform.openai.com/docs/api-reference/batch/request-input and
+https://docs.mistral.ai/inference/batch-processing.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from batchchat.forms.asks import Asked, flat_line, restored_line
+from batchchat.input_lines import read_ask, take_id
+
+__all__ = ["CHAT_URL", "read_batch_line", "write_mistral_line", "write_openai_line"]
+
+CHAT_URL = "/v1/chat/completions"
+_BATCH_KEYS = frozenset(("method", "url", "body", "batchchat"))
+_DELIVERY = ("stream", "stream_options")
+
+
+def read_batch_line(obj: dict[str, Any], tell: Callable[[str, str], None]) -> dict[str, Any]:
+    """The flat line of a batch line.
+
+    Raises:
+        ValueError: It is none; found and expected are named.
+    """
+    if not isinstance(obj.get("body"), dict):
+        raise ValueError(f"expected a batch line with 'custom_id' and 'body', found the fields {_names(obj)}")
+    given, rest = take_id(obj, None)
+    if given is None:
+        raise ValueError("expected the id in 'custom_id', found none")
+    ask = read_ask(obj, None, None)
+    for name in _DELIVERY:
+        if name in obj["body"]:
+            tell(f"{name!r} in 'body'", "which is left out, as it is the run's own affair")
+    url = obj.get("url")
+    if url is not None and url != CHAT_URL:
+        tell(f"the url {url!r}", f"which flat lines do not keep; it becomes {CHAT_URL}")
+    line = flat_line(given, ask.messages, ask.model, ask.params)
+    more = {name: value for name, value in rest.items() if name not in _BATCH_KEYS and name not in ("model", "params")}
+    return restored_line(obj, line | more)
+
+
+def write_openai_line(asked: Asked) -> dict[str, Any]:
+    """The line of OpenAI's batch input."""
+    return {"custom_id": asked.id, "method": "POST", "url": CHAT_URL, "body": _chat_body(asked)}
+
+
+def write_mistral_line(asked: Asked) -> dict[str, Any]:
+    """The line of Mistral's batch input."""
+    return {"custom_id": asked.id, "body": _chat_body(asked)}
+
+
+def _chat_body(asked: Asked) -> dict[str, Any]:
+    body: dict[str, Any] = {} if asked.model is None else {"model": asked.model}
+    body["messages"] = asked.messages
+    return body | {name: value for name, value in asked.params.items() if name not in ("model", "messages")}
+
+
+def _names(obj: Mapping[str, Any]) -> str:
+    return ", ".join(repr(name) for name in list(obj)[:20]) or "none"

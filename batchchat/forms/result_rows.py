@@ -1,0 +1,132 @@
+"""Results as rows of a table with one schema for answers and failures, and back.
+
+The columns are those of ``RESULT_COLUMNS``, then whatever else the lines have, then ``input.<field>`` for each field
+of the input. A row has every column of the first group, null where the line has nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from batchchat.jsonl import json_type
+
+__all__ = ["INPUT_PREFIX", "JSON_COLUMNS", "RESULT_COLUMNS", "is_result_table", "result_to_row", "row_to_result"]
+
+INPUT_PREFIX = "input."
+_USAGE = {
+    "input_tokens": "input_tokens",
+    "output_tokens": "output_tokens",
+    "cached_tokens": "cached_tokens",
+    "reasoning_tokens": "reasoning_tokens",
+    "tokens_estimated": "estimated",
+}
+_ERROR = {f"error_{name}": name for name in ("type", "message", "status", "retryable", "partial")}
+# Column and the type that its values have: for Parquet where nothing but null was seen, for CSV when it is read.
+RESULT_COLUMNS: dict[str, str] = {
+    "id": "str",
+    "response": "str",
+    "responses": "json",
+    "tool_calls": "json",
+    "parsed": "json",
+    "value": "str",
+    "error_type": "str",
+    "error_message": "str",
+    "error_status": "int",
+    "error_retryable": "bool",
+    "error_partial": "str",
+    "finish_reason": "str",
+    "model": "str",
+    "input_tokens": "int",
+    "output_tokens": "int",
+    "cached_tokens": "int",
+    "reasoning_tokens": "int",
+    "tokens_estimated": "bool",
+    "attempts": "int",
+    "latency_s": "float",
+    "first_delta_s": "float",
+    "finished_at": "str",
+    "provider": "str",
+    "index": "int",
+    "fingerprint": "str",
+    "reused_from": "json",
+    "variant": "json",
+}
+JSON_COLUMNS = frozenset(name for name, kind in RESULT_COLUMNS.items() if kind == "json")
+_OPTIONAL = ("responses", "tool_calls", "parsed", "value", "reused_from", "variant")
+_PLAIN = tuple(name for name in RESULT_COLUMNS if name not in _USAGE and name not in _ERROR)
+_KNOWN = frozenset((*_PLAIN, "error", "usage", "input"))
+# Keys of a line in their order; ``*`` stands for those that are not known here.
+_LINE_ORDER = (
+    "id", "response", "responses", "tool_calls", "parsed", "value", "error", "finish_reason", "model", "usage",
+    "attempts", "latency_s", "first_delta_s", "finished_at", "provider", "index", "fingerprint", "reused_from",
+    "variant", "*", "input",
+)  # fmt: skip
+
+
+def is_result_table(names: Iterable[str]) -> bool:
+    """Whether a table with these columns holds results, as ``result_to_row`` makes them."""
+    return {"id", "response", "error_type", "error_message", "fingerprint"} <= set(names)
+
+
+def result_to_row(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """The row of a result line.
+
+    Raises:
+        ValueError: A part is not what it should be, or a key has the name of a column.
+    """
+    error, usage, given = (_object(obj, name) for name in ("error", "usage", "input"))
+    row: dict[str, Any] = {}
+    for name in RESULT_COLUMNS:
+        if name in _ERROR:
+            row[name] = error.get(_ERROR[name])
+        elif name in _USAGE:
+            row[name] = usage.get(_USAGE[name])
+        else:
+            row[name] = obj.get(name)
+    for name, value in obj.items():
+        if name in _KNOWN:
+            continue
+        if name in row or name.startswith(INPUT_PREFIX):
+            raise ValueError(f"found the key {name!r}, which is the name of another column; expected another name")
+        row[name] = value
+    for name, value in given.items():
+        row[INPUT_PREFIX + name] = value
+    return row
+
+
+def row_to_result(row: Mapping[str, Any]) -> dict[str, Any]:
+    """The result line of a row, keys in the documented order."""
+    obj: dict[str, Any] = {}
+    for name in _LINE_ORDER:
+        if name == "*":
+            obj |= {k: v for k, v in row.items() if k not in RESULT_COLUMNS and not k.startswith(INPUT_PREFIX)}
+        elif name == "error":
+            obj[name] = _gathered(row, _ERROR) if row.get("error_type") is not None else None
+        elif name == "usage":
+            obj[name] = _usage(row)
+        elif name == "input":
+            given = {k.removeprefix(INPUT_PREFIX): v for k, v in row.items() if k.startswith(INPUT_PREFIX)}
+            obj[name] = given or None
+        elif name not in _OPTIONAL or row.get(name) is not None:
+            obj[name] = row.get(name)
+    return obj
+
+
+def _gathered(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {inner: row.get(column) for column, inner in names.items()}
+
+
+def _usage(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    found = _gathered(row, _USAGE)
+    if all(value is None for value in found.values()):
+        return None
+    always = ("input_tokens", "output_tokens")
+    return {name: value for name, value in found.items() if value is not None or name in always}
+
+
+def _object(obj: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    value = obj.get(name)
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise ValueError(f"expected an object or null in {name!r}, found {json_type(value)}")
+    return value
