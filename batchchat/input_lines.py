@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchchat.jsonl import json_type
 from batchchat.records import Prompt, PromptId
+from batchchat.responses_input import chat_from_responses
 
 if TYPE_CHECKING:
     from batchchat.templates import Template
@@ -183,12 +184,17 @@ def _read_batch_line(fields: dict[str, Any]) -> tuple[list[dict[str, Any]], str 
     method, url, body = fields.get("method"), fields.get("url"), fields["body"]
     if method is not None and (not isinstance(method, str) or method.upper() != "POST"):
         raise ValueError(f"expected POST in 'method', found {_shown(method)}")
-    if url is not None and not (
-        isinstance(url, str) and url.partition("?")[0].rstrip("/").endswith("/chat/completions")
-    ):
-        raise ValueError(f"expected the url of chat completions in 'url' (/v1/chat/completions), found {_shown(url)}")
+    path = url.partition("?")[0].rstrip("/") if isinstance(url, str) else ""
+    if url is not None and not path.endswith(("/chat/completions", "/responses")):
+        raise ValueError(
+            "expected the url of chat completions or responses in 'url' (/v1/chat/completions, /v1/responses), "
+            f"found {_shown(url)}"
+        )
     if not isinstance(body, dict):
         raise _unexpected("an object", "body", body)
+    if path.endswith("/responses"):
+        given, params = chat_from_responses(body)
+        return _checked_messages(given, "body.input"), _text_or_none(body, "model", "body.model"), params
     if body.get("messages") is None:
         raise ValueError(f"expected 'messages' in 'body', found {_names(body)}")
     messages = _checked_messages(body["messages"], "body.messages")

@@ -106,6 +106,8 @@ def _with_calls(message: Mapping[str, Any], content: Any) -> Any:
     calls = message.get("tool_calls")
     if not calls:
         return content
+    if not isinstance(calls, list):
+        raise ValueError(f"expected a list of calls in 'tool_calls', found {json_type(calls)}")
     parts = [{"type": "text", "text": content}] if isinstance(content, str) and content else list(content or [])
     return parts + [_to_tool_use(call) for call in calls]
 

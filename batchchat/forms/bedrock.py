@@ -115,8 +115,10 @@ def _from_converse(prompt_id: Any, body: Mapping[str, Any], tell: Tell) -> dict[
     ]
     if body.get("system"):
         messages.insert(0, {"role": "system", "content": _from_blocks(body["system"])})
-    config = body.get("inferenceConfig") or {}
-    params = {_INFERENCE.get(name, name): value for name, value in config.items()}
+    config: Any = body.get("inferenceConfig") or {}
+    if not isinstance(config, dict):
+        raise ValueError(f"expected an object in 'inferenceConfig', found {json_type(config)}")
+    params = {_INFERENCE.get(str(name), str(name)): value for name, value in config.items()}
     read_ask({"messages": messages}, None, None)
     return flat_line(prompt_id, messages, None, params)
 

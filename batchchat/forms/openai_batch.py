@@ -1,5 +1,7 @@
 """OpenAI's batch input (``custom_id``, ``method``, ``url``, ``body``) and Mistral's, which is the same with less.
 
+Lines of the Responses API (``url`` /v1/responses) are read as the chat completions that ask for the same.
+
 Source: https://platform.openai.com/docs/api-reference/batch/request-input and
 https://docs.mistral.ai/inference/batch-processing.
 """

@@ -26,6 +26,7 @@ RESULT_COLUMNS: dict[str, str] = {
     "response": "str",
     "responses": "json",
     "tool_calls": "json",
+    "choices": "json",
     "parsed": "json",
     "value": "str",
     "error_type": "str",
@@ -51,13 +52,13 @@ RESULT_COLUMNS: dict[str, str] = {
     "variant": "json",
 }
 JSON_COLUMNS = frozenset(name for name, kind in RESULT_COLUMNS.items() if kind == "json")
-_OPTIONAL = ("responses", "tool_calls", "parsed", "value", "reused_from", "variant")
+_OPTIONAL = ("responses", "tool_calls", "choices", "parsed", "value", "reused_from", "variant")
 _PLAIN = tuple(name for name in RESULT_COLUMNS if name not in _USAGE and name not in _ERROR)
 _KNOWN = frozenset((*_PLAIN, "error", "usage", "input"))
 # Keys of a line in their order; ``*`` stands for those that are not known here.
 _LINE_ORDER = (
-    "id", "response", "responses", "tool_calls", "parsed", "value", "error", "finish_reason", "model", "usage",
-    "attempts", "latency_s", "first_delta_s", "finished_at", "provider", "index", "fingerprint", "reused_from",
+    "id", "response", "responses", "tool_calls", "choices", "parsed", "value", "error", "finish_reason", "model",
+    "usage", "attempts", "latency_s", "first_delta_s", "finished_at", "provider", "index", "fingerprint", "reused_from",
     "variant", "*", "input",
 )  # fmt: skip
 

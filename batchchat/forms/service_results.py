@@ -75,7 +75,7 @@ def _bedrock_answer(line_id: Any, output: Mapping[str, Any], tell: Tell) -> dict
     if message:
         usage = _mapping(output.get("usage"))
         counts = {"input_tokens": usage.get("inputTokens"), "output_tokens": usage.get("outputTokens")}
-        parts = [{"type": "text", **part} for part in message.get("content") or [] if "text" in part]
+        parts = [{"type": "text", **part} for part in _parts(message) if "text" in part]
         return _answered(line_id, {"content": parts, "stop_reason": output.get("stopReason"), "usage": counts}, tell)
     if not isinstance(output.get("content"), list):
         raise ValueError("expected 'content', 'output' or 'choices' in 'modelOutput', found " + _names(output))
@@ -84,13 +84,14 @@ def _bedrock_answer(line_id: Any, output: Mapping[str, Any], tell: Tell) -> dict
 
 def _answered(line_id: Any, message: Mapping[str, Any], tell: Tell) -> dict[str, Any]:
     """A message of Anthropic's as a line of OpenAI's batch output."""
-    parts = [part for part in message.get("content") or [] if isinstance(part, dict)]
+    parts = _parts(message)
     texts = [part["text"] for part in parts if part.get("type") == "text" and isinstance(part.get("text"), str)]
     calls = [_call(part) for part in parts if part.get("type") == "tool_use"]
     for kind in sorted({str(part.get("type")) for part in parts} - {"text", "tool_use"}):
         tell(f"a part of the type {kind!r} in the answer", "which flat results do not hold")
     usage, reason = _mapping(message.get("usage")), message.get("stop_reason")
-    cached = (usage.get("cache_read_input_tokens") or 0) + (usage.get("cache_creation_input_tokens") or 0)
+    # Anthropic counts what goes to and comes from its cache apart.
+    cached = _count(usage, "cache_read_input_tokens") + _count(usage, "cache_creation_input_tokens")
     sent = usage.get("input_tokens")
     counts = {
         "prompt_tokens": sent + cached if isinstance(sent, int) else None,
@@ -109,6 +110,16 @@ def _answered(line_id: Any, message: Mapping[str, Any], tell: Tell) -> dict[str,
 def _call(part: Mapping[str, Any]) -> dict[str, Any]:
     arguments = dump_line({"": part.get("input")})[4:-2].decode()
     return {"id": part.get("id"), "type": "function", "function": {"name": part.get("name"), "arguments": arguments}}
+
+
+def _parts(message: Mapping[str, Any]) -> list[dict[str, Any]]:
+    content = message.get("content")
+    return [part for part in content if isinstance(part, dict)] if isinstance(content, list) else []
+
+
+def _count(usage: Mapping[str, Any], name: str) -> int:
+    count = usage.get(name)
+    return count if isinstance(count, int) else 0
 
 
 def _failed(line_id: Any, status: int | None, code: str, message: str) -> dict[str, Any]:

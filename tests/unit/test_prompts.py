@@ -160,7 +160,8 @@ class TestForms:
             ),
             (
                 {"custom_id": "c", "url": "/v1/embeddings", "body": {"messages": [user("x")]}},
-                "expected the url of chat completions in 'url' (/v1/chat/completions), found '/v1/embeddings'",
+                "expected the url of chat completions or responses in 'url' (/v1/chat/completions, /v1/responses), "
+                "found '/v1/embeddings'",
             ),
             (
                 {"question": "x", "n": 1},
