@@ -6,7 +6,7 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 
-from batchchat.errors import PromptFileError
+from batchchat.errors import ConfigError, PromptFileError
 from batchchat.forms.anthropic import read_anthropic_line, write_anthropic_line
 from batchchat.forms.asks import Asked, Asker, AskSettings, kept_line
 from batchchat.forms.bedrock import read_bedrock_line, write_bedrock_line, write_converse_line
@@ -14,7 +14,7 @@ from batchchat.forms.csv_table import CsvWriter
 from batchchat.forms.losses import Loss, Losses
 from batchchat.forms.openai_batch import read_batch_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import write_openai_result
-from batchchat.forms.registry import HOLDERS, TABLE_FORMS, Kind, form_of_path
+from batchchat.forms.registry import HOLDERS, SERVICE_FORMS, TABLE_FORMS, Kind, form_of_path
 from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row
 from batchchat.forms.shapes import Columns
 from batchchat.forms.sources import Source
@@ -88,6 +88,7 @@ def convert(job: Conversion, tell_fault: Callable[[int, str], None], tell_loss: 
     """
     to_form = job.to_form or form_of_path(job.target) or "flat"
     check_target(job.target, job.source, force=job.force, form=to_form)
+    _check_options(job, to_form)
     if to_form == "parquet":
         import_parquet(job.target)
     losses = Losses()
@@ -106,6 +107,22 @@ def convert(job: Conversion, tell_fault: Callable[[int, str], None], tell_loss: 
                 for loss in losses.all():
                     tell_loss(loss)
         return Converted(lines=count, kind=source.kind, from_form=source.form, to_form=to_form, losses=losses.all())
+
+
+def _check_options(job: Conversion, to_form: str) -> None:
+    """Refuses options that would do nothing.
+
+    Raises:
+        ConfigError: There is one.
+    """
+    given = msgspec.structs.asdict(job.asks)
+    idle = [f"--{name.replace('_', '-')}" for name, value in given.items() if value not in (None, False)]
+    if idle and to_form not in SERVICE_FORMS:
+        raise ConfigError(
+            f"{idle[0]} is for requests of a service, expected --to with one of {', '.join(sorted(SERVICE_FORMS))}"
+        )
+    if job.escape_formulas and to_form not in ("csv", "tsv"):
+        raise ConfigError(f"--escape-formulas is for csv and tsv, found the form {to_form}")
 
 
 class _Run:

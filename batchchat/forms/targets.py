@@ -99,6 +99,7 @@ def _put_in_place(path: str, temporary: str | None, raw: BinaryIO) -> None:
                 shutil.copyfileobj(raw, device)
         return
     os.fsync(raw.fileno())
+    raw.close()  # Windows renames no open file
     os.chmod(temporary, 0o666 & ~_umask())
     os.replace(temporary, os.path.realpath(path))
 

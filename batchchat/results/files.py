@@ -58,7 +58,8 @@ def run_files(results_path: str, errors: str | None = None, summary: str | None 
     named = [(option, path) for option, path in _named(files) if not is_stream(path)]
     seen: dict[str, str] = {}
     for option, path in named:
-        _check_ending(option, path)
+        if option != "--summary":
+            _check_ending(option, path)
         if os.path.isdir(path) or path.endswith(("/", os.sep)):
             raise ConfigError(
                 f"{option} {path} is a folder, expected the name of a file; add one, such as results.jsonl"

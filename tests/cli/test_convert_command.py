@@ -116,6 +116,16 @@ def test_nothing_that_is_there_is_lost(convert: Converter) -> None:
     assert read_objects(Path("out.jsonl")) == LINES
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    ["o.jsonl --model m", "o.csv --prompt x", "o.parquet --keep-fields", "o.jsonl --to flat --id-field k", "o.jsonl --escape-formulas", "o.jsonl --to mistral --escape-formulas", "o.csv --max-tokens 5"],
+)  # fmt: skip
+def test_an_option_that_would_do_nothing_is_refused(convert: Converter, arguments: str) -> None:
+    write_lines(Path("in.jsonl"), *LINES)
+    assert "--" in convert.refusal("in.jsonl", *arguments.split())
+    assert os.listdir() == ["in.jsonl"]
+
+
 def test_a_link_as_target_stays_one_and_folders_are_made(convert: Converter) -> None:
     write_lines(Path("in.jsonl"), *LINES)
     Path("real.jsonl").write_text("")
