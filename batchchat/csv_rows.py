@@ -49,12 +49,17 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
             shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
             yield line_number, f"expected {len(names)} cells ({shown}), found {len(cells)}"
         else:
-            row: dict[str, Any] = dict(zip(names, cells, strict=True))
-            for name in json_names:
-                _read_json(row, name)
-            if row.get("prompt") == "" and ("messages" in row or "turns" in row):
-                del row["prompt"]
-            yield line_number, row
+            yield line_number, _object(names, cells, json_names)
+
+
+def _object(names: list[str], cells: list[str], json_names: list[str]) -> dict[str, Any]:
+    row: dict[str, Any] = dict(zip(names, cells, strict=True))
+    for name in json_names:
+        _read_json(row, name)
+    # An empty cell beside a filled one of these asks for nothing.
+    if row.get("prompt") == "" and ("messages" in row or "turns" in row):
+        del row["prompt"]
+    return row
 
 
 def _read_json(row: dict[str, Any], name: str) -> None:

@@ -143,6 +143,11 @@ class Source:
         try:
             while piece := stream.read(_COPY_BYTES):
                 kept.write(piece)
+            kept.flush()
+        except OSError as error:
+            kept.close()
+            reason = error.strerror or error
+            raise PromptFileError(self.path, f"cannot be kept in a temporary file meanwhile ({reason})") from error
         except BaseException:
             kept.close()
             raise
