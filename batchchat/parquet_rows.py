@@ -77,11 +77,12 @@ def _check_file(path: str) -> None:
 
 
 def _iter_rows(file: Any, path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    from batchchat.parquet_values import OMITTED_NULLS, column_values
+    from batchchat.parquet_values import OMITTED_NULLS, OWN_FILE, column_values
 
     names, forms = _columns(file.schema_arrow, path)
     fields = [file.schema_arrow.field(position) for position in range(len(names))]
     optional = {f.name for f in fields if (f.metadata or {}).get(OMITTED_NULLS[0]) == OMITTED_NULLS[1]}
+    is_own = (file.schema_arrow.metadata or {}).get(OWN_FILE[0]) == OWN_FILE[1]
     row = 0
     for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
         if not names:
@@ -92,7 +93,8 @@ def _iter_rows(file: Any, path: str) -> Iterator[tuple[int, dict[str, Any] | str
         columns = [column_values(batch.column(position), form) for position, form in enumerate(forms)]
         for values in zip(*columns, strict=True):
             row += 1
-            yield row, _object(names, values, optional)
+            found = _object(names, values, optional)
+            yield row, found if is_own or isinstance(found, str) else _without_nulls(found)
 
 
 def _object(names: list[str], values: tuple[Any, ...], optional: set[str]) -> dict[str, Any] | str:
@@ -106,6 +108,23 @@ def _object(names: list[str], values: tuple[Any, ...], optional: set[str]) -> di
             name: value for name, value in zip(names, values, strict=True) if value is not None or name not in optional
         }
     return dict(zip(names, values, strict=True))
+
+
+def _without_nulls(row: dict[str, Any]) -> dict[str, Any]:
+    """The row without the nulls in ``messages`` and ``params`` that only say that other rows have more fields."""
+    if isinstance(params := row.get("params"), dict):
+        row["params"] = {name: value for name, value in params.items() if value is not None}
+    if isinstance(messages := row.get("messages"), list):
+        row["messages"] = [_whole(message, ("content",)) for message in messages]
+    return row
+
+
+def _whole(value: Any, kept: tuple[str, ...] = ()) -> Any:
+    if isinstance(value, list):
+        return [_whole(part) for part in value]
+    if not isinstance(value, dict):
+        return value
+    return {name: _whole(part) for name, part in value.items() if part is not None or name in kept}
 
 
 def _columns(schema: Any, path: str) -> tuple[list[str], "list[ColumnForm]"]:

@@ -15,11 +15,13 @@ import pyarrow as pa
 
 from batchchat.jsonl import parse_value
 
-__all__ = ["JSON_TEXT", "OMITTED_NULLS", "BadValue", "ColumnForm", "column_form", "column_values"]
+__all__ = ["JSON_TEXT", "OMITTED_NULLS", "OWN_FILE", "BadValue", "ColumnForm", "column_form", "column_values"]
 
 # Marks of a column that batchchat wrote, in its field's metadata: its texts are JSON; its nulls are keys not there.
 JSON_TEXT = (b"batchchat", b"json")
 OMITTED_NULLS = (b"batchchat_null", b"missing")
+# Mark of a whole file of ours, in which a null is one that was written.
+OWN_FILE = (b"batchchat", b"1")
 
 _Change = Callable[[Any], Any]
 _EPOCH_DAY = date(1970, 1, 1)

@@ -14,7 +14,7 @@ from batchchat.forms.losses import Losses
 from batchchat.forms.result_rows import RESULT_COLUMNS, is_result_table
 from batchchat.forms.shapes import Columns, Shape
 from batchchat.jsonl import dump_line
-from batchchat.parquet_values import JSON_TEXT, OMITTED_NULLS
+from batchchat.parquet_values import JSON_TEXT, OMITTED_NULLS, OWN_FILE
 
 __all__ = ["ParquetWriter", "parquet_schema"]
 
@@ -35,7 +35,7 @@ def parquet_schema(columns: Columns) -> pa.Schema:
         if columns.is_missing_somewhere(name):
             metadata |= dict([OMITTED_NULLS])
         fields.append(pa.field(name, pa.string() if kind is None else kind, metadata=metadata or None))
-    return pa.schema(fields)
+    return pa.schema(fields, metadata=dict([OWN_FILE]))
 
 
 class ParquetWriter:

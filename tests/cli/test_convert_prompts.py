@@ -333,6 +333,7 @@ PARQUET_FAMILIES = {
     "empty name": [{"": 1, " ": 2}],
     "unicode": [{"\U0001f600": "\u2028\ud7ff\x00"}],
     "prompts": CANONICAL,
+    "nulls inside of prompts": [{"messages": [{"role": "user", "content": "x", "name": None}], "params": {"stop": None}}],
     "nothing": [],
 }  # fmt: skip
 

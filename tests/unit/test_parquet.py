@@ -147,6 +147,28 @@ def test_messages_and_turns_may_be_columns(tmp_path: Path) -> None:
     assert second.turns == ("a", "b")
 
 
+def test_nulls_that_only_fill_up_structs_are_not_sent(tmp_path: Path) -> None:
+    parts = [
+        {"type": "text", "text": "Hi", "image_url": None},
+        {"type": "image_url", "text": None, "image_url": {"url": "u"}},
+    ]
+    messages = [
+        {"role": "user", "name": "n", "content": parts, "tool_calls": None},
+        {"role": "assistant", "name": None, "content": None, "tool_calls": [{"id": "c", "index": None}]},
+    ]
+    table = pa.table({"messages": [messages], "params": [{"temperature": 0, "stop": None}], "note": [{"a": None}]})
+    pq.write_table(table, tmp_path / "in.parquet")
+    (row,) = rows(tmp_path / "in.parquet")
+    assert row == {
+        "messages": [
+            {"role": "user", "name": "n", "content": [{"type": "text", "text": "Hi"}, {"type": "image_url", "image_url": {"url": "u"}}]},
+            {"role": "assistant", "content": None, "tool_calls": [{"id": "c"}]},
+        ],
+        "params": {"temperature": 0},
+        "note": {"a": None},
+    }  # fmt: skip
+
+
 @pytest.mark.parametrize("table", [pa.table({}), pa.table({"prompt": pa.array([], type=pa.string())})], ids=["no column", "no row"])  # fmt: skip
 def test_empty_tables_hold_no_prompts(tmp_path: Path, table) -> None:
     pq.write_table(table, tmp_path / "in.parquet")
