@@ -2,6 +2,7 @@
 
 import json
 import os
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from batchchat.jsonl import dump_line
 from batchchat.prompts import InputSettings, PromptReader
 from batchchat.records import Prompt
 from tests.conversions import Converter, convert, read_objects, write_lines
+from tests.runs import BATCHCHAT, serving
 
 __all__ = ["convert"]
 
@@ -421,3 +423,26 @@ def test_a_real_benchmark_comes_back_from_every_service(convert: Converter, serv
         dump_line(read_objects(Path("flat.jsonl"))[163])
         == Path("back.jsonl").read_bytes().splitlines(keepends=True)[163]
     )
+
+
+@pytest.mark.process
+def test_a_converted_file_asks_for_what_its_results_hold_already(convert: Converter) -> None:
+    """The fingerprints are the same: a run goes on with another form of its input and sends nothing again."""
+    lines = [
+        {"id": "a", "prompt": "Hello", "params": {"max_tokens": 5}},
+        {"id": "b", "prompt": "Hi", "model": "other", "params": {"stop": ["x"]}},
+        {"id": "c", "messages": [user("Hi"), {"role": "assistant", "content": "Yes?"}, user("Go")]},
+        {"id": "d", "messages": [user([{"type": "text", "text": "What?"}, IMAGE])]},
+    ]
+    write_lines(Path("in.jsonl"), *lines)
+    names = {"openai-batch": "o.jsonl", "mistral": "m.jsonl", "csv": "t.csv", "tsv": "t.tsv", "parquet": "t.parquet"}
+    for form, name in names.items():
+        assert convert("in.jsonl", name, "--to", form)[0] == 0
+    with serving(convert.folder) as server:
+        for name in ("in.jsonl", *names.values()):
+            command = [*BATCHCHAT, "run", name, "-o", "r.jsonl", "--provider", "openai", "--model", "m", "--base-url", server.base_url]  # fmt: skip
+            done = subprocess.run(
+                command, capture_output=True, text=True, timeout=50, env=os.environ | {"OPENAI_API_KEY": "x"}
+            )
+            assert done.returncode == 0, done.stderr
+            assert len(server.chats()) == 4, name
