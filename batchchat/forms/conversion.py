@@ -12,7 +12,7 @@ from batchchat.forms.asks import Asked, Asker, AskSettings, kept_line
 from batchchat.forms.bedrock import read_bedrock_line, write_bedrock_line, write_converse_line
 from batchchat.forms.csv_table import CsvWriter
 from batchchat.forms.losses import Loss, Losses
-from batchchat.forms.openai_batch import read_batch_line, write_mistral_line, write_openai_line
+from batchchat.forms.openai_batch import read_batch_line, read_mistral_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import write_openai_result
 from batchchat.forms.registry import HOLDERS, SERVICE_FORMS, TABLE_FORMS, Kind, form_of_path
 from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row
@@ -261,7 +261,7 @@ class _Requests:
                 self._say("no model", "which the hosted service needs; --model NAME gives one")
             return write_openai_line(asked)
         if self._form == "mistral":
-            return write_mistral_line(asked)
+            return write_mistral_line(asked, self._say)
         write = {
             "anthropic": write_anthropic_line,
             "bedrock": write_bedrock_line,
@@ -273,7 +273,7 @@ class _Requests:
         self._losses.tell(self._form, what, fate)
 
     def _read_back(self, obj: dict[str, Any]) -> dict[str, Any]:
-        read = {"anthropic": read_anthropic_line, "openai-batch": read_batch_line, "mistral": read_batch_line}
+        read = {"anthropic": read_anthropic_line, "openai-batch": read_batch_line, "mistral": read_mistral_line}
         return read.get(self._form, read_bedrock_line)(obj, lambda what, fate: None)
 
 

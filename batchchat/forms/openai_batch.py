@@ -12,19 +12,44 @@ from typing import Any
 from batchchat.forms.asks import Asked, flat_line, restored_line
 from batchchat.input_lines import read_ask, take_id
 
-__all__ = ["CHAT_URL", "read_batch_line", "write_mistral_line", "write_openai_line"]
+__all__ = ["CHAT_URL", "read_batch_line", "read_mistral_line", "write_mistral_line", "write_openai_line"]
 
 CHAT_URL = "/v1/chat/completions"
 _BATCH_KEYS = frozenset(("method", "url", "body", "batchchat"))
 _DELIVERY = ("stream", "stream_options")
+# Parameters of Mistral's chat completions, and OpenAI's words for some of them.
+_MISTRAL = frozenset(
+    ("frequency_penalty", "guardrails", "logprobs", "max_tokens", "metadata", "min_tokens", "n", "parallel_tool_calls",
+     "prediction", "presence_penalty", "prompt_cache_key", "prompt_logprobs", "prompt_mode", "random_seed",
+     "reasoning_effort", "repetition_penalty", "response_format", "safe_prompt", "service_tier", "stop", "temperature",
+     "tool_choice", "tools", "top_k", "top_logprobs", "top_p", "top_prompt_logprobs")
+)  # fmt: skip
+_MISTRAL_WORDS = {"seed": "random_seed", "max_completion_tokens": "max_tokens"}
+Tell = Callable[[str, str], None]
 
 
-def read_batch_line(obj: dict[str, Any], tell: Callable[[str, str], None]) -> dict[str, Any]:
+def read_batch_line(obj: dict[str, Any], tell: Tell) -> dict[str, Any]:
     """The flat line of a batch line.
 
     Raises:
         ValueError: It is none; found and expected are named.
     """
+    return restored_line(obj, _flat_line(obj, tell))
+
+
+def read_mistral_line(obj: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """The flat line of a line of Mistral's.
+
+    Raises:
+        ValueError: As ``read_batch_line``.
+    """
+    line = _flat_line(obj, tell)
+    if "random_seed" in (params := line.get("params", {})):
+        line["params"] = {"seed" if name == "random_seed" else name: value for name, value in params.items()}
+    return restored_line(obj, line)
+
+
+def _flat_line(obj: dict[str, Any], tell: Tell) -> dict[str, Any]:
     if not isinstance(obj.get("body"), dict):
         raise ValueError(f"expected a batch line with 'custom_id' and 'body', found the fields {_names(obj)}")
     given, rest = take_id(obj, None)
@@ -39,7 +64,7 @@ def read_batch_line(obj: dict[str, Any], tell: Callable[[str, str], None]) -> di
         tell(f"the url {url!r}", f"which flat lines do not keep; it becomes {CHAT_URL}")
     line = flat_line(given, ask.messages, ask.model, ask.params)
     more = {name: value for name, value in rest.items() if name not in _BATCH_KEYS and name not in ("model", "params")}
-    return restored_line(obj, line | more)
+    return line | more
 
 
 def write_openai_line(asked: Asked) -> dict[str, Any]:
@@ -47,9 +72,14 @@ def write_openai_line(asked: Asked) -> dict[str, Any]:
     return {"custom_id": asked.id, "method": "POST", "url": CHAT_URL, "body": _chat_body(asked)}
 
 
-def write_mistral_line(asked: Asked) -> dict[str, Any]:
+def write_mistral_line(asked: Asked, tell: Tell) -> dict[str, Any]:
     """The line of Mistral's batch input."""
-    return {"custom_id": asked.id, "body": _chat_body(asked)}
+    params = {_MISTRAL_WORDS.get(name, name): value for name, value in asked.params.items()}
+    for name in params:
+        if name not in _MISTRAL:
+            tell(f"{name!r} in 'params'", "which Mistral batch lines cannot hold")
+    body = _chat_body(asked._replace(params={name: value for name, value in params.items() if name in _MISTRAL}))
+    return {"custom_id": asked.id, "body": body}
 
 
 def _chat_body(asked: Asked) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, Literal, NamedTuple
 from batchchat.compress import compression_of
 from batchchat.forms.anthropic import read_anthropic_line
 from batchchat.forms.bedrock import read_bedrock_line
-from batchchat.forms.openai_batch import read_batch_line
+from batchchat.forms.openai_batch import read_batch_line, read_mistral_line
 from batchchat.forms.openai_results import check_result, read_openai_result
 from batchchat.forms.service_results import read_anthropic_result, read_bedrock_result
 from batchchat.results import parse_stored
@@ -62,7 +62,7 @@ _FLAT_RESULTS = LineForm("flat", "results", lambda obj, tell: check_result(obj))
 _BATCH = LineForm("openai-batch", "prompts", read_batch_line)
 _BATCH_RESULTS = LineForm("openai-batch", "results", lambda obj, tell: read_openai_result(obj))
 _MISTRAL_RESULTS = LineForm("mistral", "results", lambda obj, tell: read_openai_result(obj))
-_MISTRAL = LineForm("mistral", "prompts", read_batch_line)
+_MISTRAL = LineForm("mistral", "prompts", read_mistral_line)
 _ANTHROPIC = LineForm("anthropic", "prompts", read_anthropic_line)
 _ANTHROPIC_RESULTS = LineForm("anthropic", "results", read_anthropic_result)
 _BEDROCK = LineForm("bedrock", "prompts", read_bedrock_line)

@@ -161,6 +161,20 @@ def test_parameters_that_anthropic_lacks_are_named(convert: Converter) -> None:
     assert read_objects(Path("out.jsonl"))[0]["params"]["max_tokens"] == 7
 
 
+def test_mistral_has_words_of_its_own(convert: Converter) -> None:
+    params = {"seed": 5, "max_completion_tokens": 7, "user": "u", "logit_bias": {}, "temperature": 0}
+    write_lines(Path("in.jsonl"), {"id": "a", "prompt": "p", "model": "m", "params": params})
+    told = convert.losses("in.jsonl", "out.jsonl", "--to", "mistral")
+    assert [line.split(" has ")[1] for line in told] == [
+        f"'{name}' in 'params', which Mistral batch lines cannot hold (first: line 1)"
+        for name in ("user", "logit_bias")
+    ]
+    body = {"model": "m", "messages": [user("p")], "random_seed": 5, "max_tokens": 7, "temperature": 0}
+    assert read_objects(Path("out.jsonl")) == [{"custom_id": "a", "body": body}]
+    convert.losses("out.jsonl", "back.jsonl")
+    assert read_objects(Path("back.jsonl"))[0]["params"] == {"seed": 5, "max_tokens": 7, "temperature": 0}
+
+
 def test_lines_as_services_publish_them_are_read(convert: Converter) -> None:
     """Examples after the services' documentation."""
     write_lines(

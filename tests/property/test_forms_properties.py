@@ -56,7 +56,7 @@ def write_services(line: dict[str, Any]) -> None:
             except ValueError:
                 pass
         dump_line(write_openai_line(asked))
-        dump_line(write_mistral_line(asked))
+        dump_line(write_mistral_line(asked, quiet))
 
 
 def to_table(line: dict[str, Any]) -> None:
