@@ -1,11 +1,15 @@
 """Batch lines of the Responses API as chat completions that ask for the same."""
 
 import json
+import os
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from batchchat.input_lines import read_ask
+from tests.runs import BATCHCHAT, read_lines, serving
 
 
 def ask(body: Any, url: str = "/v1/responses") -> Any:
@@ -98,3 +102,41 @@ def test_what_has_no_form_there_is_a_fault(body: dict[str, Any], reason: str) ->
     with pytest.raises(ValueError) as caught:
         ask(body)
     assert reason in str(caught.value)
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("provider", ["ai-engine", "openai"])
+def test_batch_lines_of_both_kinds_run_with_every_provider(tmp_path: Path, provider: str) -> None:
+    chat = {
+        "custom_id": "c",
+        "method": "POST",
+        "url": "/v1/chat/completions",
+        "body": {"model": "m", "messages": [user("one")]},
+    }
+    responses = {
+        "custom_id": "r",
+        "method": "POST",
+        "url": "/v1/responses",
+        "body": {"model": "m", "input": "two", "max_output_tokens": 50},
+    }
+    (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in (chat, responses)))
+    with serving(tmp_path) as server:
+        command = [
+            *BATCHCHAT,
+            "run",
+            "in.jsonl",
+            "-o",
+            "r.jsonl",
+            "--provider",
+            provider,
+            "--base-url",
+            server.base_url,
+        ]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | {"OPENAI_API_KEY": "x"}, capture_output=True, text=True, timeout=50
+        )
+    assert done.returncode == 0, done.stderr
+    assert {line["id"]: line["response"] for line in read_lines(tmp_path / "r.jsonl")} == {
+        "c": "Echo: one",
+        "r": "Echo: two",
+    }
