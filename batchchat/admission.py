@@ -9,6 +9,7 @@ from batchchat.errors import ProviderError
 from batchchat.limits import Limiter, Send
 from batchchat.meter import Meter, Trip
 from batchchat.providers.base import ChatRequest, always
+from batchchat.rate_headers import RateHeaders
 from batchchat.records import Completion
 
 __all__ = ["Abandoned", "Admission"]
@@ -47,6 +48,7 @@ class Admission:
         if self.closed:
             raise Abandoned
         task = asyncio.current_task()
+        self._forget_send(task)
         trip = self._trips.get(task) if task is not None else None
         send = await self._limiter.acquire(0 if trip is None else trip.likely, still)
         if send is not None and task is not None:
@@ -83,6 +85,12 @@ class Admission:
             self._sends.pop(task, None)
             self._began_at.pop(task, None)
 
+    def observed(self, told: RateHeaders) -> str | None:
+        """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""
+        task = asyncio.current_task()
+        send = self._sends.get(task) if task is not None else None
+        return self._limiter.observed(send, told) if send is not None else None
+
     async def expect(self, request: ChatRequest) -> None:
         """Tells what the running task asks for next; waits until the budget has room for it.
 
@@ -92,7 +100,7 @@ class Admission:
         """
         if self.closed:
             raise Abandoned
-        trip = await self._meter.begin(request)
+        trip = await self._meter.begin(request, ahead=self._limiter.counts_tokens)
         if (task := asyncio.current_task()) is not None:
             self._trips[task] = trip
         if self.closed:
@@ -125,7 +133,7 @@ class Admission:
             return None
         if (trip := self._trips.pop(task, None)) is not None:
             self._meter.drop(trip)
-        self._sends.pop(task, None)
+        self._forget_send(task)
         return self._began_at.pop(task, None)
 
     def _end_trip(self) -> tuple[asyncio.Task[Any] | None, Trip | None, Send | None]:
@@ -134,4 +142,11 @@ class Admission:
         if task is None:
             return None, None, None
         trip, self._trips[task] = self._trips.get(task), None
-        return task, trip, self._sends.pop(task, None)
+        return task, trip, self._forget_send(task)
+
+    def _forget_send(self, task: asyncio.Task[Any] | None) -> Send | None:
+        """Takes out the task's last request, which is over, or was let out and will not be sent."""
+        send = self._sends.pop(task, None) if task is not None else None
+        if send is not None:
+            self._limiter.left(send)
+        return send

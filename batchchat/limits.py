@@ -12,6 +12,8 @@ from contextlib import suppress
 from aiolimiter import AsyncLimiter
 
 from batchchat.durations import Rate
+from batchchat.quota_pace import QuotaPace
+from batchchat.rate_headers import RateHeaders
 
 __all__ = ["Limiter", "Send"]
 
@@ -170,6 +172,7 @@ class Limiter:
         self._paces = [_Pace(rate, burst) for rate in rates]
         self._budget = _TokenBudget(tokens_per_minute) if tokens_per_minute else None
         self._windows: list[_Pace | _TokenBudget] = [*self._paces, *((self._budget,) if self._budget else ())]
+        self._quota = QuotaPace(spread=not rates)
         self._turn = asyncio.Lock()
         self._moved = asyncio.Event()
         self._waiting = 0
@@ -180,8 +183,8 @@ class Limiter:
 
     @property
     def counts_tokens(self) -> bool:
-        """Whether there is a token budget, so that requests have to be estimated."""
-        return self._budget is not None
+        """Whether there is a token budget, the user's or the service's, so that requests have to be estimated."""
+        return self._budget is not None or self._quota.counts_tokens
 
     async def acquire(self, tokens: int = 0, still: Callable[[], bool] = lambda: True) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
@@ -190,12 +193,12 @@ class Limiter:
             still: Asked before and after the wait; where the caller cannot send any more, no part of a limit is spent.
 
         Returns:
-            What stands for it in the limits, None where there are none: ``begin``, ``sent``, ``correct`` take it.
+            What stands for it in the limits: ``begin``, ``sent``, ``correct``, ``observed`` take it. None where
+            ``still`` said no.
         """
-        if not self._paces and self._budget is None and not self._spread_until:
-            self.admitted += 1
-            return None
         loop = asyncio.get_running_loop()
+        if not self._paces and self._budget is None and not self._spread_until and not self._quota.active:
+            return self._let_out(loop.time(), tokens)
         self._waiting += 1
         try:
             async with self._turn:
@@ -203,13 +206,28 @@ class Limiter:
                     await self._wait_open(loop, tokens)
                 if not still():
                     return None
-                send = Send(loop.time(), tokens)
+                send = self._let_out(loop.time(), tokens)
                 for window in self._windows:
                     window.note(send)
-                self.admitted += 1
                 return send
         finally:
             self._waiting -= 1
+
+    def _let_out(self, now: float, tokens: int) -> Send:
+        self.admitted += 1
+        send = Send(now, tokens)
+        self._quota.sent(send, tokens, now)
+        return send
+
+    def observed(self, send: Send, told: RateHeaders) -> str | None:
+        """Takes in what the service tells of its own limits in the answer to a request.
+
+        Returns:
+            A sentence about it where a limit of the service's begins to hold requests up.
+        """
+        sentence = self._quota.observe(told, send, asyncio.get_running_loop().time())
+        self._moved.set()
+        return sentence
 
     def begin(self, send: Send) -> None:
         """The request is about to go to the wire; until ``sent`` or ``left``, every window counts it as of now.
@@ -229,6 +247,9 @@ class Limiter:
 
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
+        self._quota.left(send)
+        if self._quota.active:
+            self._moved.set()
         if send.in_transit:
             self._land(send)
 
@@ -274,12 +295,11 @@ class Limiter:
                 await self._moved.wait()  # bounded by the time that a connection may take
                 continue
             at = max([self._paused_until, *(open_at for open_at in opens if open_at is not None)])
-            if at > now and self._budget is not None:
-                with suppress(TimeoutError):  # or until a request turns out to have cost less than it was taken for
+            at = max(at, self._quota.open_at(tokens, now))
+            if at > now:
+                with suppress(TimeoutError):  # or until a request turns out to have cost less, or more is known
                     async with asyncio.timeout(at - now):
                         await self._moved.wait()
-            elif at > now:
-                await asyncio.sleep(at - now)
             elif self._spread_until and not spread:
                 spread = True
                 await self._spread(now)  # then look again: another pause may have come meanwhile

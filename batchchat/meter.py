@@ -86,15 +86,18 @@ class Meter:
 
         return both
 
-    async def begin(self, request: ChatRequest) -> Trip:
+    async def begin(self, request: ChatRequest, *, ahead: bool = False) -> Trip:
         """Waits until the budget has room for one more attempt.
+
+        Args:
+            ahead: Whether this one has to be estimated in any case.
 
         Raises:
             ProviderError: There is a budget, and no price for the model.
         """
         trip = Trip(request, request.model or self._model)
         limited = self.budget.limit_usd is not None
-        if not (self._ahead or limited):
+        if not (ahead or self._ahead or limited):
             return trip
         estimate = await self._off_loop(trip, lambda: self._estimated(trip))
         end_if_cancelled()

@@ -5,6 +5,7 @@ import math
 import time
 from urllib.parse import urlsplit
 
+import msgspec
 from aiohttp import web
 
 from batchchat.devserver.ai_engine import decide_ai_engine
@@ -71,6 +72,8 @@ async def _serve(request: web.Request, state: ServerState, time_s: float, family
         has_session_cookie="mwai_session_id" in request.cookies,
     )
     decision = _decide(state, scenario, arrival)
+    if scenario.rate_headers and scenario.rate_limit is not None and arrival.family == "openai":
+        decision = _with_rate_headers(decision, *state.rate_left(scenario.rate_limit, arrival.time_s))
     record = _record(state, arrival, decision)
     with state.admission(counts=decision.slow and arrival.kind == "chat"):
         sent = await _deliver(request, state, scenario, decision, arrival.number)
@@ -121,6 +124,13 @@ def _too_many(scenario: Scenario, arrival: Arrival, retry_after: str | None) -> 
         return gateway_page(429, retry_after)
     message = "Rate limit reached for requests. Please try again later."
     return object_error(429, message, "requests", code="rate_limit_exceeded", retry_after=retry_after)
+
+
+def _with_rate_headers(decision: Decision, most: int, left: int, until_s: float) -> Decision:
+    told = (("limit", str(most)), ("remaining", str(left)), ("reset", f"{until_s * 1000:.0f}ms"))
+    headers = tuple((f"x-ratelimit-{name}-requests", value) for name, value in told)
+    answer = msgspec.structs.replace(decision.answer, headers=(*decision.answer.headers, *headers))
+    return msgspec.structs.replace(decision, answer=answer)
 
 
 def _record(state: ServerState, arrival: Arrival, decision: Decision) -> RequestRecord:

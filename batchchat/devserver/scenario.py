@@ -63,6 +63,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     latency_jitter: Share = 0.0
     delta_interval_ms: Milliseconds = 0.0
     rate_limit: str | None = None
+    rate_headers: bool = False
     retry_after: str | None = None
     concurrency_limit: Count = 0
     # Faults, as shares of the attempts

@@ -121,6 +121,13 @@ class ServerState:
         self._admissions.append(now_s)
         return None
 
+    def rate_left(self, rate: str, now_s: float) -> tuple[int, int, float]:
+        """The whole of a rate, what is left of it, and the seconds until it is whole again."""
+        most, unit_s = parse_rate(rate)
+        inside = sum(now_s - moment < unit_s for moment in self._admissions)
+        until_s = unit_s - (now_s - self._admissions[-1]) if inside else 0.0
+        return most, most - inside, max(0.0, until_s)
+
     def record(self, record: RequestRecord) -> None:
         """Keeps and logs a request, and wakes those who wait for it."""
         if self._keep_requests:

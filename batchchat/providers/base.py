@@ -12,6 +12,7 @@ import orjson
 
 from batchchat.errors import ConfigError, IncompleteError
 from batchchat.jsonl import dump_line
+from batchchat.rate_headers import RateHeaders
 from batchchat.records import Completion, Prompt
 
 __all__ = [
@@ -95,6 +96,13 @@ class Gate(Protocol):
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over, whatever came of it."""
 
+    def observed(self, told: RateHeaders) -> str | None:
+        """Takes in what the answer to the running task's request tells of the service's own limits.
+
+        Returns:
+            A sentence for the user where a limit of the service's begins to hold requests up.
+        """
+
 
 def always() -> bool:
     """For ``Gate.admit``: the request needs nothing more."""
@@ -115,6 +123,10 @@ class OpenGate:
 
     def left(self, task: asyncio.Task[Any]) -> None:
         """Notes nothing."""
+
+    def observed(self, told: RateHeaders) -> str | None:
+        """Notes nothing."""
+        return None
 
 
 def _tell_nobody(message: str, level: int) -> None:

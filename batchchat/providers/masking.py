@@ -2,7 +2,7 @@
 
 from base64 import b64encode
 from collections.abc import Iterable, Mapping
-from urllib.parse import parse_qsl, quote, unquote, urlsplit
+from urllib.parse import quote, unquote, unquote_plus, urlsplit
 
 from batchchat.errors import ProviderError
 
@@ -73,12 +73,23 @@ def _hidden(text: str, secrets: Iterable[str]) -> str:
 def _url_secrets(url: str) -> list[str]:
     parts = urlsplit(url)
     user_info, at, _ = parts.netloc.rpartition("@")
-    queried = [value for name, value in parse_qsl(parts.query) if name not in _HARMLESS_QUERY]
+    queried = _query_secrets(parts.query)
     if not at:
         return queried
     user, _, password = user_info.partition(":")
     basic = b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
     return [password, unquote(password), basic, *queried]
+
+
+def _query_secrets(query: str) -> list[str]:
+    """Values of a query, as they are written and as they are meant."""
+    found = []
+    for piece in query.split("&"):
+        name, equals, value = piece.partition("=")
+        if name not in _HARMLESS_QUERY:
+            written = value if equals else name
+            found += [written, unquote(written), unquote_plus(written)]
+    return found
 
 
 def _spellings(secrets: Iterable[str]) -> set[str]:

@@ -31,6 +31,7 @@ from batchchat.providers.openai_request import (
 from batchchat.providers.openai_responses import ResponsesReader
 from batchchat.providers.openai_settings import EndpointConfig, OpenAIChatConfig
 from batchchat.providers.text import load_lenient
+from batchchat.rate_headers import parse_rate_headers
 from batchchat.records import Completion, Prompt
 
 __all__ = ["EndpointConfig", "OpenAIChat", "OpenAIChatConfig"]
@@ -52,6 +53,7 @@ class OpenAIChat:
         self._endpoints = self._made_endpoints()
         self._pool = EndpointPool(self._endpoints, context.notice)
         self._open = AsyncExitStack()
+        self._told_of_pace = False
         # Where the running task's last attempt failed, and for which request.
         self._failed_at: WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, Endpoint]] = WeakKeyDictionary()
 
@@ -169,6 +171,7 @@ class OpenAIChat:
         base = endpoint.base
         body = self._body(request, endpoint)
         async with endpoint.http.exchange(endpoint.url, headers=endpoint.headers, body=dumped(body)) as reply:
+            self._observe(endpoint, reply)
             if reply.status == 200:
                 self._pool.answering(endpoint)
                 async with aclosing(reader.read(reply)) as events:
@@ -176,6 +179,19 @@ class OpenAIChat:
                         yield event
             else:
                 await self._refused(reply, endpoint, base, body, request)
+
+    def _observe(self, endpoint: Endpoint, reply: Exchange) -> None:
+        """Passes on what the answer tells of limits: to the run, or to the pool where there are several endpoints."""
+        if (told := parse_rate_headers(reply.headers)) is None:
+            return
+        if len(self._endpoints) > 1:
+            quotas = (told.requests, told.tokens)
+            self._pool.exhausted(
+                endpoint, max((each.reset_s for each in quotas if each and not each.remaining), default=0.0)
+            )
+        elif (sentence := self._context.gate.observed(told)) is not None and not self._told_of_pace:
+            self._told_of_pace = True
+            self._context.notice(sentence, 1)
 
     def _body(self, request: ChatRequest, endpoint: Endpoint) -> dict[str, Any]:
         model = request.model or endpoint.model or self.config.model

@@ -11,6 +11,7 @@ __all__ = ["EndpointPool"]
 _FAILURES_IN_A_ROW = 5
 _REFUSALS_IN_A_ROW = 3
 _LONGEST_PAUSE_S = 60.0
+_LONGEST_EXHAUSTION_S = 300.0
 _FAILING = ("network", "timeout", "server", "rate_limit", "incomplete", "protocol")
 # Not about the model that a line may have named.
 _ABOUT_ENDPOINT = ("auth", "blocked", "quota", "network")
@@ -138,8 +139,8 @@ class EndpointPool:
         return False
 
     def exhausted(self, endpoint: Endpoint, wait_s: float) -> None:
-        """The endpoint says that it takes no more for ``wait_s`` seconds."""
-        if not self._single:
+        """The endpoint says that it takes no more for ``wait_s`` seconds; a wait beyond minutes is left to its 429."""
+        if not self._single and 0 < wait_s <= _LONGEST_EXHAUSTION_S:
             state = self._by_endpoint[endpoint]
             state.aside_until = max(state.aside_until, asyncio.get_running_loop().time() + wait_s)
 

@@ -246,6 +246,13 @@ async def test_run_stops_when_every_endpoint_asks_for_too_long_a_wait(tmp_path: 
         assert sum(len(server.chats) for server in each) <= 3
 
 
+async def test_endpoint_that_says_that_nothing_is_left_gets_nothing_until_then() -> None:
+    async with servers(Scenario(rate_limit="3/min", rate_headers=True), OK) as (a, b):
+        async with provider_of(a, b) as provider:
+            assert await ask(provider, *(f"q{n}" for n in range(20))) == {"answered": 20}
+        assert (len(a.chats), len(b.chats)) == (3, 17)
+
+
 async def test_other_endpoints_change_no_fingerprint(tmp_path: Path) -> None:
     write_prompts(tmp_path / "in.jsonl", 5)
     async with servers(OK, OK) as (a, b):
