@@ -32,6 +32,7 @@ _KINDS: dict[str, RequestKind] = {
     "/mwai/v1/simpleChatbotQuery": "chat",
     "/mwai/v1/simpleTextQuery": "chat",
     "/v1/chat/completions": "chat",
+    "/v1/responses": "chat",
     "/v1/models": "models",
 }
 
@@ -83,9 +84,11 @@ def find_route(path: str, rest_route: str | None) -> tuple[Family, str]:
         return "wordpress", "/" + route
     if trimmed == "/healthz":
         return "health", trimmed
-    for known in ("/v1/chat/completions", "/v1/models"):
+    for known in ("/v1/chat/completions", "/v1/responses", "/v1/models"):
         if trimmed.endswith(known):
             return "openai", known
+    if "/openai/deployments/" in trimmed and trimmed.endswith("/chat/completions"):  # as on Azure
+        return "openai", "/v1/chat/completions"
     return ("openai", trimmed) if trimmed.startswith("/v1/") else ("none", trimmed)
 
 
@@ -121,7 +124,9 @@ def prompt_of(body: Any) -> str | None:
     for key in ("newMessage", "message"):
         if isinstance(body.get(key), str):
             return str(body[key]).strip()
-    messages = body.get("messages")
+    messages = body.get("messages") or body.get("input")
+    if isinstance(messages, str):
+        return messages
     for message in reversed(messages if isinstance(messages, list) else []):
         if isinstance(message, dict) and message.get("role") == "user":
             return text_of(message.get("content"))

@@ -8,17 +8,18 @@ from batchchat.devserver.exchange import Arrival, BadJson, Decision, identifier,
 from batchchat.devserver.openai_wire import completion_answer, object_error
 from batchchat.devserver.pages import json_answer
 from batchchat.devserver.question import Question, echo
+from batchchat.devserver.responses_wire import messages_of, responses_answer
 from batchchat.devserver.scenario import Scenario, draw_fault
 from batchchat.devserver.state import ServerState
 
 __all__ = ["decide_openai"]
 
-_ASKED = {"model", "messages", "stream", "stream_options"}
+_ASKED = {"model", "messages", "input", "instructions", "stream", "stream_options"}
 
 
 def decide_openai(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decision:
     """What the service does with a request under ``/v1``."""
-    methods = {"/v1/chat/completions": "POST", "/v1/models": "GET"}
+    methods = {"/v1/chat/completions": "POST", "/v1/responses": "POST", "/v1/models": "GET"}
     if arrival.route not in methods:
         return _refused(404, f"Invalid URL ({arrival.method} {arrival.route})", "no_route")
     if methods[arrival.route] != arrival.method:
@@ -32,6 +33,8 @@ def decide_openai(state: ServerState, scenario: Scenario, arrival: Arrival) -> D
 
 def _check_key(scenario: Scenario, arrival: Arrival) -> Decision | None:
     given = arrival.headers.get("authorization")
+    if "api-key" in arrival.headers:  # as on Azure
+        given = f"Bearer {arrival.headers['api-key']}"
     if scenario.api_key is None and not scenario.auth_refused:
         return None
     if given is None and scenario.api_key is not None:
@@ -47,12 +50,16 @@ def _complete(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decis
     body = arrival.body
     if body is None or isinstance(body, BadJson) or not isinstance(body, dict):
         return _refused(400, "We could not parse the JSON body of your request.", "invalid_json")
+    deployment = arrival.path.partition("/openai/deployments/")[2].partition("/")[0]
+    body = body if body.get("model") or not deployment else body | {"model": deployment}
     if not body.get("model"):
         return _refused(400, "you must provide a model parameter", "rejected")
-    messages = body.get("messages")
+    responses = arrival.route == "/v1/responses"
+    messages = messages_of(body) if responses else body.get("messages")
     if not isinstance(messages, list) or not messages or not all(isinstance(each, dict) for each in messages):
-        message = "Missing required parameter: 'messages'."
-        return _refused(400, message, "rejected", code="missing_required_parameter", param="messages")
+        needed = "input" if responses else "messages"
+        message = f"Missing required parameter: '{needed}'."
+        return _refused(400, message, "rejected", code="missing_required_parameter", param=needed)
     if scenario.quota_exhausted_after is not None and state.answered >= scenario.quota_exhausted_after:
         message = "You exceeded your current quota, please check your plan and billing details."
         answer = object_error(429, message, "insufficient_quota", code="insufficient_quota")
@@ -60,13 +67,17 @@ def _complete(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decis
     question = _question(body, messages)
     attempt = state.next_attempt(question.prompt)
     fault = draw_fault(scenario, question.prompt, attempt)
-    options = body.get("stream_options")
+    reply, name = echo(question, scenario, attempt, fault), identifier(scenario, question.prompt, attempt)[:16]
+    model, options = str(body["model"]), body.get("stream_options")
+    if responses:
+        answer = responses_answer(reply, fault, scenario, model=model, identifier=name, stream=question.stream)
+        return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
     answer = completion_answer(
-        echo(question, scenario, attempt, fault),
+        reply,
         fault,
         scenario,
-        model=str(body["model"]),
-        identifier="chatcmpl-" + identifier(scenario, question.prompt, attempt)[:16],
+        model=model,
+        identifier=f"chatcmpl-{name}",
         stream=question.stream,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )

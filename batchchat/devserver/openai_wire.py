@@ -9,7 +9,7 @@ from batchchat.devserver.question import FILTERED_TEXT, REFUSAL_TEXT, Reply, spl
 from batchchat.devserver.scenario import Scenario
 from batchchat.devserver.wire import Answer, cut_answer
 
-__all__ = ["completion_answer", "object_error"]
+__all__ = ["common_fault", "completion_answer", "object_error"]
 
 _STREAM = (("Content-Type", "text/event-stream; charset=utf-8"), ("Cache-Control", "no-cache"))
 _ARGUMENTS = ('{"text": ', '"echo"}')
@@ -35,6 +35,17 @@ def object_error(
     return json_answer(status, _dump(value).encode(), headers)
 
 
+def common_fault(fault: str | None, scenario: Scenario) -> Answer | None:
+    """The answer of a fault that comes in the place of any answer; None for the others."""
+    if fault in _STATUS_FAULTS:
+        message, kind, code = _STATUS_FAULTS[fault]
+        retry_after = None if fault == "error_500" else scenario.retry_after
+        return object_error(int(fault.removeprefix("error_")), message, kind, code=code, retry_after=retry_after)
+    if fault == "error_502_html":
+        return gateway_page(502)
+    return html_page(int(fault.removeprefix("html_"))) if fault in ("html_200", "html_403") else None
+
+
 def completion_answer(
     reply: Reply,
     fault: str | None,
@@ -46,14 +57,8 @@ def completion_answer(
     include_usage: bool,
 ) -> Answer:
     """The answer to one chat completion, with the fault it was drawn."""
-    if fault in _STATUS_FAULTS:
-        message, kind, code = _STATUS_FAULTS[fault]
-        retry_after = None if fault == "error_500" else scenario.retry_after
-        return object_error(int(fault.removeprefix("error_")), message, kind, code=code, retry_after=retry_after)
-    if fault == "error_502_html":
-        return gateway_page(502)
-    if fault in ("html_200", "html_403"):
-        return html_page(int(fault.removeprefix("html_")))
+    if (answer := common_fault(fault, scenario)) is not None:
+        return answer
     head = {"id": identifier, "object": "chat.completion", "created": int(time.time()), "model": model}
     usage = {
         "prompt_tokens": reply.input_tokens,

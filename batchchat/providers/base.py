@@ -251,7 +251,7 @@ def schema_instruction(schema: Mapping[str, Any]) -> str:
     """What a service that knows no structured answers is told in its system prompt."""
     return (
         "Answer with one JSON value and nothing else: no explanation, no code fence. "
-        f"It must fit this JSON Schema:\n{dump_line(dict(schema)).decode()}"
+        f"It must fit this JSON Schema:\n{dump_line(dict(schema)).decode().rstrip()}"
     )
 
 
