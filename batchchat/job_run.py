@@ -191,6 +191,9 @@ class JobRun:
             max_failed_share=job.stop.max_failures_share,
             total=total,
         )
+        nothing_to_do = self._stop_reason is not None or (survey is not None and survey.completed == survey.total)
+        if not nothing_to_do and (prepare := getattr(self._provider, "prepare", None)) is not None:
+            await prepare()  # what is missing there ends a run that has not begun
         trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
         if trouble is not None:
             self._observer.notice(trouble, 0)

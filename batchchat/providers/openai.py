@@ -53,7 +53,7 @@ class OpenAIChat:
         self._endpoints = self._made_endpoints()
         self._pool = EndpointPool(self._endpoints, context.notice)
         self._open = AsyncExitStack()
-        self._told_of_pace = False
+        self._told_of_pace = self._prepared = False
         # Where the running task's last attempt failed, and for which request.
         self._failed_at: WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, Endpoint]] = WeakKeyDictionary()
 
@@ -66,10 +66,21 @@ class OpenAIChat:
             made.append(endpoint)
         return made
 
-    async def __aenter__(self) -> Self:
+    async def prepare(self) -> None:
+        """Gets the keys that a command or the keyring holds; done once, at the latest when the provider is entered.
+
+        Raises:
+            ConfigError: One is not to be had.
+        """
+        if self._prepared:
+            return
         for endpoint in self._endpoints:
             if (key := await endpoint.ask_key(self._context.environ)) is not None:
                 self._masker.add([key])
+        self._prepared = True
+
+    async def __aenter__(self) -> Self:
+        await self.prepare()
         async with AsyncExitStack() as stack:
             for endpoint in self._endpoints:
                 await stack.enter_async_context(endpoint.http)

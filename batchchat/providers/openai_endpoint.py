@@ -138,6 +138,10 @@ def _address(settings: EndpointConfig, path: str) -> tuple[str, str]:
                 "expected that, or no api_version"
             )
         query = "&".join(filter(None, (query, f"api-version={quote(settings.api_version, safe='')}")))
+    if path == _PATHS["responses"] and _NAMED_BY_PATH in base:
+        raise ConfigError(
+            "base_url: Azure's Responses API is not below a deployment; expected https://NAME.openai.azure.com/openai/v1"
+        )
     if not parts.path:
         base += "/openai/v1" if _is_azure(parts.hostname or "") else "/v1"
     return base, query

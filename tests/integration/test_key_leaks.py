@@ -16,6 +16,8 @@ from urllib.parse import quote, unquote
 import pytest
 
 from batchchat.config import load_job
+from batchchat.devserver import DevServer
+from batchchat.errors import ConfigError
 from batchchat.progress import JsonProgress, LineProgress
 from batchchat.runner import run_job
 from batchchat.summary_text import render_summary
@@ -161,3 +163,22 @@ def test_run_as_a_command_tells_no_key_of_an_env_file(tmp_path: Path) -> None:
     assert_all_answered(tmp_path / "out.jsonl", range(3))
     assert {line["model"] for line in read_lines(tmp_path / "out.jsonl")} == {"from-file"}
     assert KEY not in "".join(path.read_text() for path in tmp_path.glob("out*"))
+
+
+async def test_key_that_is_not_to_be_had_ends_a_run_before_it_begins(tmp_path: Path) -> None:
+    """No file says that a run is going on, and nothing is asked where nothing is left to send."""
+    write_prompts(tmp_path / "in.jsonl", 2)
+    overrides = {
+        "input": [str(tmp_path / "in.jsonl")],
+        "output.path": str(tmp_path / "out.jsonl"),
+        "provider.model": "m",
+    }
+    async with DevServer() as server:
+        overrides |= {"provider.name": "openai", "provider.base_url": server.base_url}
+        broken = load_job(None, {**overrides, "provider.api_key_command": "false"})
+        with pytest.raises(ConfigError, match="exit code 1"):
+            await run_job(broken, environ={})
+        assert not (tmp_path / "out.run.json").exists()
+        assert (await run_job(load_job(None, overrides), environ={})).exit_code == 0
+        assert (await run_job(broken, environ={})).exit_code == 0
+        assert len(server.chats) == 2

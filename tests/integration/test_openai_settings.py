@@ -89,6 +89,7 @@ async def test_content_filter_of_azure_is_a_refusal() -> None:
     ("settings", "words"),
     [
         ({"base_url": "https://h.openai.azure.com", "api_version": "2024-10-21"}, "deployments"),
+        ({"base_url": "https://h.openai.azure.com/openai/deployments/d", "api": "responses"}, "openai/v1"),
         ({"base_url": "https://h/x?api-version=1", "api_version": "2"}, "api-version"),
         ({"base_url": "https://h/v1", "endpoints": [EndpointConfig(base_url="https://i/v1")]}, "both"),
         ({"endpoints": [EndpointConfig(base_url="ftp://i/v1")]}, "http"),
