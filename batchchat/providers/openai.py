@@ -60,7 +60,7 @@ class OpenAIChat:
     def _made_endpoints(self) -> list[Endpoint]:
         made = []
         for number, (settings, source) in enumerate(endpoint_settings(self.config), 1):
-            endpoint = Endpoint(settings, source, self._context, api=self.config.api, label=f"endpoint {number}")
+            endpoint = Endpoint(settings, source, self._context, api=self.config.api, number=number)
             keys, headers, urls = endpoint.secrets()
             self._masker.add(keys, headers=headers, urls=urls)
             made.append(endpoint)

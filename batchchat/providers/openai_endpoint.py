@@ -60,11 +60,12 @@ class Endpoint:
     """
 
     def __init__(
-        self, settings: EndpointConfig, source: KeySource, context: ProviderContext, *, api: str, label: str
+        self, settings: EndpointConfig, source: KeySource, context: ProviderContext, *, api: str, number: int
     ) -> None:
-        self.label, self.model, self.weight = label, settings.model, settings.weight
+        self.model, self.weight = settings.model, settings.weight
         self._path = _PATHS[api]
         self.base, self._query = _address(settings, self._path)
+        self.label = f"endpoint {number} ({urlsplit(self.base).netloc.rpartition('@')[2]})"
         self._source = source
         self._api_key_header = _wants_api_key(settings, urlsplit(self.base).hostname or "")
         self._extra = checked_headers(settings.headers)

@@ -136,7 +136,7 @@ async def test_endpoint_that_keeps_failing_is_set_aside(fault: str) -> None:
         assert len(a.chats) == 5
         assert found["answered"] == 35
         assert [level for _, level in notices] == [1]
-        assert "endpoint 1 is set aside for 1 s" in notices[0][0]
+        assert f"endpoint 1 ({a.base_url[7:]}) is set aside for 1 s" in notices[0][0]
 
 
 async def test_endpoint_that_cannot_be_reached_is_set_aside() -> None:
@@ -161,7 +161,7 @@ async def test_endpoint_that_refuses_everyone_is_left_out_and_costs_no_prompt(sc
             assert await ask(provider, *(f"q{n}" for n in range(10))) == {"answered": 10}
         assert len(a.chats) == 1
         assert [level for _, level in notices] == [0]
-        assert "endpoint 1 is left out for the rest of this run" in notices[0][0]
+        assert f"endpoint 1 ({a.base_url[7:]}) is left out for the rest of this run" in notices[0][0]
         assert "key-1234" not in notices[0][0]
 
 
