@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, BinaryIO
 
 from batchchat.errors import PromptFileError
@@ -10,6 +11,7 @@ from batchchat.jsonl import MAX_INPUT_DEPTH, MAX_LINE_BYTES, parse_value
 __all__ = ["iter_rows"]
 
 _BOM = b"\xef\xbb\xbf"
+_NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # Columns of these names hold JSON, as nothing else in them could be of use.
 _JSON_COLUMNS = ("messages", "turns", "params")
 
@@ -18,7 +20,7 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
     """Rows below the header line, read as they are asked for.
 
     Fields are separated by the delimiter and quoted by ``"``; a quoted field may hold line ends. Blank lines are passed
-    over.
+    over. Semicolons or tabs in a header line without commas and quotes are delimiters.
     Python's limit on the length of a field, which holds for the process, is raised to that of an input line.
 
     Args:
@@ -90,7 +92,11 @@ def _checked_header(path: str, line_number: int, names: list[str] | str) -> list
 
 def _iter_cells(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[str] | str]]:
     """Line number and cells of each row, the header included, or what is wrong with it."""
-    reader = csv.reader(_iter_texts(stream), strict=True, delimiter=delimiter)
+    texts = _iter_texts(stream)
+    head = list(_until_header(texts))
+    if delimiter == "," and head:
+        delimiter = _delimiter_of(head[-1])
+    reader = csv.reader(chain(head, texts), strict=True, delimiter=delimiter)
     while True:
         line_number = reader.line_num + 1
         try:
@@ -98,10 +104,9 @@ def _iter_cells(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[st
         except StopIteration:
             return
         except csv.Error as error:
-            between = "tabs" if delimiter == "\t" else "commas"
             yield (
                 line_number,
-                f'found a row that is no CSV ({error}), expected cells with {between} between, quoted by "',
+                f'found a row that is no CSV ({error}), expected cells with {_NAMES[delimiter]} between, quoted by "',
             )
             continue
         if not cells or (len(cells) == 1 and cells[0].isspace()):
@@ -112,6 +117,21 @@ def _iter_cells(stream: BinaryIO, delimiter: str) -> Iterator[tuple[int, list[st
             yield line_number, "found bytes that are not UTF-8, expected UTF-8 text"
         else:
             yield line_number, cells
+
+
+def _until_header(texts: Iterator[str]) -> Iterator[str]:
+    """The first lines up to the one that is not blank."""
+    for text in texts:
+        yield text
+        if text.strip():
+            return
+
+
+def _delimiter_of(header: str) -> str:
+    """What separates the cells: spreadsheets write semicolons where a comma stands in numbers, or tabs."""
+    if "," in header or '"' in header:
+        return ","
+    return ";" if ";" in header else "\t" if "\t" in header else ","
 
 
 def _iter_texts(stream: BinaryIO) -> Iterator[str]:

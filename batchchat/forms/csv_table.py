@@ -40,7 +40,11 @@ class CsvWriter:
         for name in self._names:
             if not name.strip():
                 raise ValueError("found a field with an empty name, expected names that can stand in a header line")
-        return self._line([self._text(name) for name in self._names]) if self._names else b""
+        cells = [self._text(name) for name in self._names]
+        # A lone name with one of these would be taken for several.
+        if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]) and '"' not in self._quoted(cells[0]):
+            return f'"{cells[0]}"\n'.encode()
+        return self._line(cells) if cells else b""
 
     def row(self, row: Mapping[str, Any]) -> bytes:
         """The line of a row."""

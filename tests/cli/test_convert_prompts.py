@@ -394,6 +394,24 @@ def test_a_table_of_prompts_asks_for_the_same_as_its_lines(convert: Converter, t
     assert asked[0] == asked[1]
 
 
+@pytest.mark.parametrize("name", ["a;b", "a\tb", 'a;"b', "a", "a,b"])
+@pytest.mark.parametrize("table", ["csv", "tsv"])
+def test_a_lone_column_stays_one_whatever_its_name(convert: Converter, table: str, name: str) -> None:
+    write_lines(Path("in.jsonl"), {name: "x;y"}, {name: "z"})
+    assert convert.losses("in.jsonl", f"t.{table}") == []
+    assert convert.losses(f"t.{table}", "back.jsonl") == []
+    assert Path("back.jsonl").read_bytes() == Path("in.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize("names", [["a;b", "c"], ["a\tb", "c"], ["a", "b;"]])
+@pytest.mark.parametrize("table", ["csv", "tsv"])
+def test_columns_stay_what_they_are_whatever_their_names(convert: Converter, table: str, names: list[str]) -> None:
+    write_lines(Path("in.jsonl"), dict.fromkeys(names, "x"))
+    assert convert.losses("in.jsonl", f"t.{table}") == []
+    assert convert.losses(f"t.{table}", "back.jsonl") == []
+    assert Path("back.jsonl").read_bytes() == Path("in.jsonl").read_bytes()
+
+
 def test_formulas_are_escaped_only_when_asked(convert: Converter) -> None:
     texts = ["=1+1", "+1", "-1", "@x", "\t=1", "\r=1", "fine", "a=b"]
     write_lines(Path("in.jsonl"), *({"x": text} for text in texts), {"x": -5})

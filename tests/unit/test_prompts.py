@@ -442,6 +442,17 @@ class TestCsv:
         path.write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
         return list(reader(path, **settings))
 
+    @pytest.mark.parametrize("mark", [";", "\t"])
+    def test_a_header_tells_what_separates_cells(self, tmp_path: Path, mark: str) -> None:
+        text = f'\ufeff\r\nid{mark}prompt\r\n1{mark}a, b\r\n2{mark}"c{mark}d"\r\n'
+        prompts = self.rows(tmp_path, text)
+        assert [(p.id, p.messages, p.line_number) for p in prompts] == [
+            ("1", [user("a, b")], 3),
+            ("2", [user(f"c{mark}d")], 4),
+        ]
+        (first, _) = self.rows(tmp_path, f"prompt,a{mark}b\nx,y\nx\n")
+        assert first.line == {"prompt": "x", f"a{mark}b": "y"}
+
     def test_tabs_separate_cells_of_tsv(self, tmp_path: Path) -> None:
         prompts = self.rows(tmp_path, 'id\tprompt\n1\t"a, b\tc"\n2\td, e\n', name="in.tsv")
         assert [(p.id, p.messages) for p in prompts] == [("1", [user("a, b\tc")]), ("2", [user("d, e")])]
