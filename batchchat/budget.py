@@ -4,6 +4,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from typing import NamedTuple
 
 import msgspec
 
@@ -11,6 +12,12 @@ from batchchat.prices import Priced, money
 from batchchat.records import Usage
 
 __all__ = ["Budget", "Spent"]
+
+
+class _Waiter(NamedTuple):
+    usd: Decimal
+    alone: Decimal
+    granted: "asyncio.Future[Decimal]"
 
 
 class Spent(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,27 +52,35 @@ class Budget:
         self.limit_usd, self._exhausted = limit_usd, exhausted
         self._cost = self._held = Decimal(0)
         self._holds = 0
-        self._line: deque[tuple[asyncio.Future[None], Decimal]] = deque()
+        self._line: deque[_Waiter] = deque()
         self._told = False
         self._usage = Usage()
         self._estimated = 0
         self._unpriced: dict[str, int] = {}
 
-    async def hold(self, usd: Decimal) -> None:
-        """Waits until ``usd`` more fit, and holds them until ``release``."""
+    async def hold(self, usd: Decimal, *, alone: Decimal | None = None) -> Decimal:
+        """Waits until ``usd`` more fit, and holds them until ``release``.
+
+        Args:
+            alone: What is enough to be let out while nothing else is on its way, where that is less: a first request
+                that tells what the next ones cost.
+
+        Returns:
+            What is held.
+        """
         if not self._line and self._fits(usd):
             self._take(usd)
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._line.append((granted, usd))
+            return usd
+        waiter = _Waiter(usd, usd if alone is None else alone, asyncio.get_running_loop().create_future())
+        self._line.append(waiter)
         self._look()
         try:
-            await granted
+            return await waiter.granted
         except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled():
-                self.release(usd)
+            if waiter.granted.done() and not waiter.granted.cancelled():
+                self.release(waiter.granted.result())
             else:
-                self._line = deque(entry for entry in self._line if entry[0] is not granted)
+                self._line = deque(each for each in self._line if each is not waiter)
                 self._look()
             raise
 
@@ -104,19 +119,24 @@ class Budget:
     def _look(self) -> None:
         """Lets out those in front that fit; tells when none ever will."""
         while self._line:
-            granted, usd = self._line[0]
-            if granted.done():
-                self._line.popleft()
-            elif self._fits(usd):
-                self._line.popleft()
+            usd, alone, granted = self._line[0]
+            if not granted.done():
+                if not self._fits(usd):
+                    if self._holds:
+                        return
+                    if not self._fits(alone):
+                        self._tell(alone)
+                        return
+                    usd = alone
                 self._take(usd)
-                granted.set_result(None)
-            else:
-                if not self._holds and not self._told:
-                    self._told = True
-                    # Not at once: who looks may be a task that is in the middle of its answer.
-                    asyncio.get_running_loop().call_soon(self._exhausted, self._sentence(usd))
-                return
+                granted.set_result(usd)
+            self._line.popleft()
+
+    def _tell(self, usd: Decimal) -> None:
+        if not self._told:
+            self._told = True
+            # Not at once: who looks may be a task that is in the middle of its answer.
+            asyncio.get_running_loop().call_soon(self._exhausted, self._sentence(usd))
 
     def _sentence(self, usd: Decimal) -> str:
         return (

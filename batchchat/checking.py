@@ -9,7 +9,7 @@ import msgspec
 from batchchat.durations import Rate
 from batchchat.ids import IdTable
 from batchchat.prices import PriceList
-from batchchat.records import InputFault, Prompt, PromptId, Usage
+from batchchat.records import Attachment, InputFault, Prompt, PromptId, Usage
 from batchchat.tokens import TokenCounter, most_output
 
 __all__ = ["ASSUMED_OUTPUT_TOKENS", "CheckReport", "CheckSettings", "check_input"]
@@ -23,7 +23,7 @@ class CheckSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         params: Sampling parameters of the job.
-        model: The model of prompts that name none.
+        routes: The ways of prompts that name no model; see ``Meter``.
         answered: Ids that have an answer already, which are counted and not sent.
     """
 
@@ -32,7 +32,7 @@ class CheckSettings(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_minute: int | None
     prices: PriceList
     counter: TokenCounter
-    model: str | None = None
+    routes: Sequence[tuple[str, ...]] = ((),)
     answered: IdTable | frozenset[PromptId] = frozenset()
 
 
@@ -124,11 +124,12 @@ class _Sums:
         """Adds the requests of one prompt."""
         settings = self._settings
         params = {**settings.params, **prompt.params}
-        model = prompt.model or settings.model
+        model = prompt.model or next((name for names in settings.routes for name in names), None)
         settings.counter.prepare(model)
         most = most_output(params)
         low, high = (min(ASSUMED_OUTPUT_TOKENS[0], most), most) if most else ASSUMED_OUTPUT_TOKENS
-        price = settings.prices.price_for(model)
+        prices = settings.prices
+        price = prices.price_for(prompt.model) if prompt.model else prices.price_of_any(settings.routes)
         for turn, sent in enumerate(self._inputs(prompt, params, model)):
             self.requests += 1
             self.sent += sent
@@ -154,13 +155,18 @@ class _Sums:
         """Input tokens of each request, without the answers of the turns before it."""
         counter = self._settings.counter
         messages = list(prompt.messages)
-        others = len(prompt.attachments) * counter.per_part
+        others = sum(_attached(attachment, counter) for attachment in prompt.attachments)
         if not prompt.turns:
             yield counter.estimate(messages, prompt.system, params, model).likely + others
             return
         for turn in prompt.turns:
             messages.append({"role": "user", "content": turn})
             yield counter.estimate(messages, prompt.system, params, model).likely + others
+
+
+def _attached(attachment: Attachment, counter: TokenCounter) -> int:
+    """Tokens of an image or a file, without reading it."""
+    return -(-attachment.size // 4) if attachment.media_type == "text/plain" else counter.per_part
 
 
 def _usd(amount: Decimal) -> float:

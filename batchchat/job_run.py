@@ -207,6 +207,9 @@ class JobRun:
             )
         if self._stop_reason is not None or (survey is not None and survey.completed == survey.total):
             return
+        await asyncio.to_thread(self._meter.prepare)
+        if self._stop_reason is not None:
+            return
         async with self._provider:
             worker = Worker(
                 self._provider,

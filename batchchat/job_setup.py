@@ -14,6 +14,7 @@ from batchchat.errors import ConfigError
 from batchchat.meter import Meter
 from batchchat.observer import RunObserver
 from batchchat.prices import PriceList
+from batchchat.providers import load_provider
 from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
@@ -24,7 +25,7 @@ __all__ = [
     "checked_files",
     "fault_outcome",
     "is_input",
-    "job_model",
+    "job_models",
     "make_meter",
     "make_prices",
     "make_provider",
@@ -94,16 +95,20 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
     return provider_class(config, context)
 
 
-def job_model(job: JobConfig) -> str | None:
-    """The model of requests that name none, None where the service chooses it."""
-    model = job.provider.get("model")
-    return model if isinstance(model, str) else None
+def job_models(job: JobConfig) -> tuple[tuple[str, ...], ...]:
+    """The ways that a request without a model of its own may take, each with its model's names; see ``Meter``."""
+    settings = job.provider
+    endpoints = settings.get("endpoints")
+    ways = [way for way in endpoints if isinstance(way, dict)] if isinstance(endpoints, list) else []
+    names = [[way.get("model"), settings.get("model")] for way in ways] or [[settings.get("model")]]
+    return tuple(tuple(name for name in way if isinstance(name, str) and name) for way in names)
 
 
 def make_prices(job: JobConfig) -> PriceList:
     """The prices that count for the job."""
-    base_url = job.provider.get("base_url")
-    return PriceList(job.prices, base_url=base_url if isinstance(base_url, str) else None)
+    base_url, name = job.provider.get("base_url"), job.provider.get("name")
+    free = bool(name) and getattr(load_provider(str(name)), "free", False) is True
+    return PriceList(job.prices, base_url=base_url if isinstance(base_url, str) else None, free=free)
 
 
 def make_meter(job: JobConfig, observer: RunObserver, exhausted: Callable[[str], None]) -> Meter:
@@ -117,7 +122,7 @@ def make_meter(job: JobConfig, observer: RunObserver, exhausted: Callable[[str],
         Budget(None if limit is None else Decimal(repr(limit)), exhausted),
         prices=make_prices(job),
         counter=TokenCounter(observer.notice),
-        model=job_model(job),
+        routes=job_models(job),
         ahead=job.tokens_per_minute is not None,
     )
 

@@ -1,7 +1,7 @@
 """What each attempt costs: estimated before it is sent, held in the budget, counted when it is over."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import msgspec
 from batchchat.budget import Budget
 from batchchat.errors import ConfigError, InvalidRequestError, ProviderError
 from batchchat.prices import Priced, PriceList
-from batchchat.providers.base import ChatRequest, end_if_cancelled
+from batchchat.providers.base import ChatRequest, end_if_cancelled, text_of
 from batchchat.records import Completion, Prompt, Usage
 from batchchat.tokens import Estimate, TokenCounter, answer_text, estimated_usage, most_output
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 ASSUMED_OUTPUT_TOKENS = 1000
 _ENOUGH_ANSWERS = 10
 # Attempts that end so have been worked on by the service, though no usage is told.
-_COSTLY = frozenset(("timeout", "incomplete", "refused", "invalid_response"))
+_COSTLY = frozenset(("timeout", "incomplete", "refused"))
 
 
 class Trip:
@@ -49,7 +49,8 @@ class Meter:
 
     Args:
         budget: Where costs are counted and held.
-        model: The model of requests that name none.
+        routes: The ways that a request without a model of its own may take, each with the names that its model has
+            there, the most exact one first; an empty way for a service that chooses the model.
         ahead: Whether tokens have to be estimated before a request is sent, for a token budget.
     """
 
@@ -59,13 +60,14 @@ class Meter:
         *,
         prices: PriceList | None = None,
         counter: TokenCounter | None = None,
-        model: str | None = None,
+        routes: Sequence[tuple[str, ...]] = ((),),
         ahead: bool = False,
     ) -> None:
         self.budget = Budget() if budget is None else budget
         self.prices = PriceList(library=False) if prices is None else prices
         self._counter = TokenCounter() if counter is None else counter
-        self._model, self._ahead = model, ahead
+        self._routes, self._ahead = routes, ahead
+        self._model = next((name for names in routes for name in names), None)
         self._answers = 0
         self._mean_output = 0.0
         self._longest = 0
@@ -85,6 +87,11 @@ class Meter:
                 raise ConfigError(self._no_price(prompt.model), key="stop.budget_usd")
 
         return both
+
+    def prepare(self) -> None:
+        """Loads what takes long to load, so that no answer waits for it; to be called off the event loop."""
+        self.prices.load()
+        self._price(None)
 
     async def begin(self, request: ChatRequest, *, ahead: bool = False) -> Trip:
         """Waits until the budget has room for one more attempt.
@@ -142,19 +149,25 @@ class Meter:
             self._release(trip)
 
     async def _hold(self, trip: Trip, estimate: Estimate, bound: int | None) -> None:
-        trip.price = self._price(trip.model)
+        trip.price = self._price(trip.request.model)
         if trip.price is None:
-            raise InvalidRequestError(self._no_price(trip.model))
+            raise InvalidRequestError(self._no_price(trip.request.model))
         sent = round(estimate.most * self._input_excess)
-        usd = trip.price.cost(Usage(input_tokens=sent, output_tokens=self._most_output(bound)))
-        await self.budget.hold(usd)
-        trip.held = usd
+        most, alone = (
+            trip.price.cost(Usage(input_tokens=sent, output_tokens=received))
+            for received in (self._most_output(bound), self._known_output(bound))
+        )
+        trip.held = await self.budget.hold(most, alone=alone)
 
     def _price(self, model: str | None) -> Priced | None:
-        return self.prices.price_for(model or self._model)
+        """The price of a request before it is sent; None where any way that it may take has none."""
+        if model is not None:
+            return self.prices.price_for(model)
+        return self.prices.price_of_any(self._routes)
 
     def _no_price(self, model: str | None) -> str:
-        name = model or self._model
+        without = [names for names in self._routes if self.prices.first_price(names or (None,)) is None]
+        name = model or next((name for names in without for name in names), None)
         if name is None:
             return (
                 "the budget cannot be held: neither prompt nor settings name a model that could have a price; "
@@ -165,13 +178,15 @@ class Meter:
             "batchchat[prices]"
         )
 
-    def _most_output(self, bound: int | None) -> int:
+    def _known_output(self, bound: int | None) -> int:
+        """The longest answer that is to be expected by what is known: nothing, before there is one."""
         seen = self._longest + self._longest // 4
-        if bound is not None and self._bound_holds:
-            return bound
-        if self._answers < _ENOUGH_ANSWERS:
-            seen = max(seen, ASSUMED_OUTPUT_TOKENS)
-        return max(seen, bound or 0)
+        return seen if bound is None else bound if self._bound_holds else max(bound, seen)
+
+    def _most_output(self, bound: int | None) -> int:
+        """The same, with an assumption as long as there are few answers."""
+        known = self._known_output(bound)
+        return max(known, ASSUMED_OUTPUT_TOKENS) if bound is None and self._answers < _ENOUGH_ANSWERS else known
 
     def _estimated(self, trip: Trip) -> Estimate:
         if trip.estimate is None:
@@ -203,9 +218,17 @@ class Meter:
             self._bound_holds = False
 
     def _spend(self, trip: Trip, usage: Usage, told_model: str | None) -> None:
-        price = trip.price or self.prices.first_price((trip.model, told_model))
-        self.budget.spend(usage, price, trip.model or told_model)
+        self.budget.spend(usage, self._price_paid(trip, told_model), trip.model or told_model)
         self._release(trip)
+
+    def _price_paid(self, trip: Trip, told_model: str | None) -> Priced | None:
+        several = trip.request.model is None and len(self._routes) > 1
+        if trip.price is not None and not several:
+            return trip.price
+        asked, told = trip.request.model, told_model
+        if several or trip.model is None:  # the answer says which model it was
+            return (self.prices.price_for(told) if told else None) or self._price(None)
+        return self._price(asked) or (self.prices.price_for(told) if told else None)
 
     def _release(self, trip: Trip) -> None:
         if trip.held is not None:
@@ -215,7 +238,7 @@ class Meter:
     async def _off_loop(self, trip: Trip, work: Callable[[], T]) -> T:
         """Does what counts tokens, in a thread where that takes long, to its end even if the task is to end."""
         request = trip.request
-        size = sum(len(str(message.get("content") or "")) for message in request.messages)
+        size = sum(len(text_of(message.get("content"))) for message in request.messages)
         if self._counter.is_quick(size, trip.model):
             return work()
 

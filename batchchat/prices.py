@@ -1,7 +1,7 @@
 """What tokens cost: the job's own prices, else those of the library ``genai-prices``; exact to the last digit."""
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
@@ -13,9 +13,10 @@ from msgspec import Meta
 
 from batchchat.records import Usage
 
-__all__ = ["OWN_PRICES", "Price", "PriceConfig", "PriceList", "Priced", "money"]
+__all__ = ["FREE", "OWN_PRICES", "Dearest", "Price", "PriceConfig", "PriceList", "Priced", "money"]
 
 OWN_PRICES = "the job"
+FREE = "nothing is paid for this provider"
 _MILLION = 1_000_000
 _DATED = re.compile(r"[-@](?:\d{4}-\d{2}-\d{2}|\d{8})$", re.ASCII)
 _MOST_TOKENS = 10**12  # beyond, a count is nonsense and its cost unknown
@@ -45,6 +46,17 @@ class Priced(Protocol):
     def cost(self, usage: Usage) -> Decimal:
         """US dollars for the tokens of one request; a count that is not known is taken for 0."""
         ...
+
+
+class Dearest:
+    """What is to be paid in the worst case, where it is not known yet which of several models will answer."""
+
+    def __init__(self, prices: Sequence[Priced]) -> None:
+        self._prices = prices
+
+    def cost(self, usage: Usage) -> Decimal:
+        """See ``Priced``."""
+        return max(price.cost(usage) for price in self._prices)
 
 
 class Price(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,16 +101,27 @@ class PriceList:
         prices: Model or pattern to its price.
         base_url: Address of the service, by which the library finds whose prices count.
         library: Whether the library is asked; it is loaded at the first model that the job has no price for.
+        free: Whether what the job has no price for costs nothing, as on this machine.
     """
 
     def __init__(
-        self, prices: Mapping[str, PriceConfig] | None = None, *, base_url: str | None = None, library: bool = True
+        self,
+        prices: Mapping[str, PriceConfig] | None = None,
+        *,
+        base_url: str | None = None,
+        library: bool = True,
+        free: bool = False,
     ) -> None:
         self._own = {name: Price.per_million(config) for name, config in (prices or {}).items()}
         self._patterns = sorted((name for name in self._own if _is_pattern(name)), key=lambda name: (-len(name), name))
-        self._base_url, self._ask_library = base_url, library
+        self._base_url, self._ask_library, self._free = base_url, library, free
         self._known: dict[str | None, Priced | None] = {}
         self._used: set[str] = set()
+
+    def load(self) -> None:
+        """Loads the library, unless the job's own prices fit every model; takes a good part of a second."""
+        if self._ask_library and not self._free and "*" not in self._own:
+            _library_price("", None)
 
     def price_for(self, model: str | None) -> Priced | None:
         """The price of a model; None where none is known. The first call for a model may take a good part of a second.
@@ -117,6 +140,18 @@ class PriceList:
                 return price
         return None
 
+    def price_of_any(self, ways: Sequence[tuple[str, ...]]) -> Priced | None:
+        """The price of a request that may take any of these ways, the dearest; None where one of them has none.
+
+        Args:
+            ways: The names of the model on each, the most exact one first; empty where the service chooses it.
+        """
+        found = [self.first_price(names or (None,)) for names in ways]
+        prices = [price for price in found if price is not None]
+        if not prices or len(prices) < len(found):
+            return None
+        return prices[0] if len(prices) == 1 else Dearest(prices)
+
     @property
     def sources(self) -> tuple[str, ...]:
         """Where the prices that were found come from: ``the job``, ``genai-prices 0.2.3``."""
@@ -126,6 +161,9 @@ class PriceList:
         if self._own and (own := self._find_own(model or "")) is not None:
             self._used.add(OWN_PRICES)
             return own
+        if self._free:
+            self._used.add(FREE)
+            return Price.per_million(PriceConfig(input=0.0, output=0.0))
         if not model or not self._ask_library:
             return None
         found = _library_price(model, self._base_url)

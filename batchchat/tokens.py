@@ -83,7 +83,7 @@ class TokenCounter:
         self,
         notice: Callable[[str, int], None] = lambda message, level: None,
         load: Callable[[str], Encoding | None] | None = None,
-        load_s: float = 15.0,
+        load_s: float = 10.0,
     ) -> None:
         self._notice, self._load_s = notice, load_s
         self._load = _load_tiktoken if load is None else load
@@ -122,7 +122,7 @@ class TokenCounter:
     ) -> Estimate:
         """Input tokens of a request: its texts, what a chat template adds, a thousand for each image or file."""
         texts = [text_of(message.get("content")) for message in messages]
-        texts += [dump_line(dict(message)).decode() for message in messages if message.get("tool_calls")]
+        texts += [_dumped("tool_calls", message["tool_calls"]) for message in messages if message.get("tool_calls")]
         if system:
             texts.append(system)
         shown = {name: params[name] for name in _DESCRIBING if params.get(name)}
@@ -199,7 +199,11 @@ def estimated_usage(told: Usage | None, sent: Callable[[], int], received: Calla
 def answer_text(completion: Completion) -> str:
     """What of an answer the service counts as output: its text and its tool calls."""
     calls = completion.tool_calls
-    return (completion.text or "") + (dump_line({"tool_calls": calls}).decode() if calls else "")
+    return (completion.text or "") + (_dumped("tool_calls", calls) if calls else "")
+
+
+def _dumped(name: str, value: Any) -> str:
+    return dump_line({name: value}).decode()
 
 
 def _count(value: Any) -> int:

@@ -54,7 +54,7 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
 
 def _settings(job: "JobConfig") -> "CheckSettings":
     from batchchat.checking import CheckSettings
-    from batchchat.job_setup import job_model, make_prices
+    from batchchat.job_setup import job_models, make_prices
     from batchchat.results import read_answered, run_files
     from batchchat.tokens import TokenCounter
 
@@ -66,7 +66,7 @@ def _settings(job: "JobConfig") -> "CheckSettings":
         tokens_per_minute=job.tokens_per_minute,
         prices=make_prices(job),
         counter=TokenCounter(lambda message, level: click.echo(f"batchchat: {message}", err=True)),
-        model=job_model(job),
+        routes=job_models(job),
         answered=read_answered(run_files(path, job.errors, job.summary)) if stored and path else frozenset(),
     )
 

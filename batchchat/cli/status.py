@@ -85,10 +85,10 @@ def _prices(job_file: str | None) -> "tuple[PriceList, str | None]":
     if job_file is None:
         return PriceList(), None
     from batchchat.config import load_job
-    from batchchat.job_setup import job_model, make_prices
+    from batchchat.job_setup import job_models, make_prices
 
     job = load_job(job_file)
-    return make_prices(job), job_model(job)
+    return make_prices(job), next((name for names in job_models(job) for name in names), None)
 
 
 def _render_json(status: "RunStatus") -> str:

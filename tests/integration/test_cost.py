@@ -166,6 +166,16 @@ async def test_answers_longer_than_assumed_are_learnt_from(files) -> None:
     assert report.cost_usd <= 60
 
 
+@pytest.mark.parametrize("concurrency", [1, 16])
+async def test_small_budget_without_max_tokens_is_used_by_what_answers_show(files, concurrency: int) -> None:
+    """Each request costs 0.008; ten go one after the other, the next ones at once."""
+    write_prompts(files[0], 100)
+    async with DevServer(Scenario()) as server:
+        report = await run(server, files, stop__budget_usd=0.5, concurrency=concurrency)
+    assert report.exit_code == 5
+    assert 0.4 < report.cost_usd <= 0.5
+
+
 @pytest.mark.parametrize("order", ["completion", "input"])
 async def test_faults_and_retries_cost_nothing_and_the_budget_goes_on(files, order: str) -> None:
     write_prompts(files[0], 40)
@@ -253,3 +263,31 @@ async def test_budget_that_ends_while_equal_prompts_wait_for_one_answer_leaves_t
     assert report.failed == 0
     assert report.answered + report.pending == 50
     assert report.cost_usd <= 0.07
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_in_whatever_weather_the_budget_holds_and_the_run_ends(files, seed: int) -> None:
+    chance = random.Random(seed)
+    lines: list[dict[str, Any]] = []
+    for number in range(80):
+        text = f"/long {chance.randint(6, 300)} {number}"
+        lines.append({"turns": [text, "and now?"]} if chance.random() < 0.3 else {"prompt": text})
+    write(files[0], lines)
+    faults = {"error_500": 0.1, "error_429": 0.05, "cut_reset": 0.05, "cut_no_end": 0.05, "reset_before": 0.05}
+    budget = chance.uniform(0.5, 8)
+    async with DevServer(Scenario(seed=seed, latency_ms=3, latency_jitter=1, retry_after="0.01", **faults)) as server:
+        report = await run(
+            server,
+            files,
+            stop__budget_usd=budget,
+            prompt__params={"max_tokens": 60},
+            retry__retries=chance.choice([0, 1, 2]),
+            concurrency=chance.choice([1, 3, 30]),
+            output__order=chance.choice(["completion", "input"]),
+            tokens_per_minute=10**6,
+        )
+    assert report.exit_code in (0, 1, 5)
+    assert report.cost_usd <= budget
+    assert report.answered + report.failed + report.pending == 80
+    if report.exit_code == 5:
+        assert report.cost_usd > budget - 1.5  # what one request, its history included, may cost at most

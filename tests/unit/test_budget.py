@@ -104,6 +104,28 @@ def test_request_dearer_than_the_budget_is_never_let_out() -> None:
     run_virtual(main())
 
 
+def test_request_that_fits_alone_goes_when_nothing_else_is_on_its_way() -> None:
+    async def main() -> None:
+        why: list[str] = []
+        budget = Budget(Decimal(10), why.append)
+        assert await budget.hold(Decimal(100), alone=Decimal(2)) == 2
+        second = asyncio.create_task(budget.hold(Decimal(100), alone=Decimal(2)))
+        await asyncio.sleep(1)
+        assert not second.done()
+        usd(budget, 1)
+        budget.release(Decimal(2))
+        assert await second == 2
+        usd(budget, 8)
+        budget.release(Decimal(2))
+        third = asyncio.create_task(budget.hold(Decimal(100), alone=Decimal(2)))
+        await asyncio.sleep(1)
+        assert "$9.00 are spent, and the next one may cost up to $2.00" in why[0]
+        third.cancel()
+        await asyncio.wait([third])
+
+    run_virtual(main())
+
+
 @pytest.mark.parametrize("granted", [False, True], ids=["waiting", "just let out"])
 def test_one_that_is_cancelled_leaves_its_place_to_the_next(granted: bool) -> None:
     async def main() -> None:

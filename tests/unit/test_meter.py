@@ -33,7 +33,7 @@ def metered(limit: str | None = None, **options: Any) -> Meter:
     """A dollar for each token in, two for each out."""
     prices = PriceList({"m": PriceConfig(input=1e6, output=1_000_000)}, library=False)
     budget = Budget(None if limit is None else Decimal(limit))
-    return Meter(budget, prices=prices, model="m", **options)
+    return Meter(budget, prices=prices, routes=[("m",)], **options)
 
 
 def request(**params: Any) -> ChatRequest:
@@ -157,13 +157,37 @@ def test_price_goes_by_the_model_that_was_asked_for_then_by_the_one_that_answere
             {"asked": PriceConfig(input=1e6, output=0), "told": PriceConfig(input=2e5, output=0)}, library=False
         )
         for model, told, cost in (("asked", "told", 5), ("else", "told", 1), (None, "told", 1), ("else", None, None)):
-            meter = Meter(prices=prices, model=model)
+            meter = Meter(prices=prices, routes=[(model,) if model else ()])
             completion = Completion(text="x", model=told, usage=Usage(input_tokens=5, output_tokens=1))
             await meter.settle(await sent(meter), completion)
             assert meter.budget.spent.cost_usd == cost
         assert meter.budget.spent.unpriced == {"else": 1}
 
     run_virtual(main())
+
+
+def test_of_several_ways_the_dearest_is_held_and_the_one_that_answers_is_paid() -> None:
+    async def main() -> None:
+        prices = {"big": PriceConfig(input=0, output=9e5), "small": PriceConfig(input=0, output=1e5)}
+        routes = [("big",), ("some-deployment", "small")]
+        meter = Meter(Budget(Decimal(1000)), prices=PriceList(prices, library=False), routes=routes)
+        meter.checking(None)(Prompt(id=1, index=0, line_number=1, messages=MESSAGES))
+        for told, cost in (("small", "1"), ("big-2026-01-01", "10"), (None, "19"), ("some-deployment", "28")):
+            trip = await sent(meter, request(max_tokens=100))
+            assert trip.held == 90
+            completion = Completion(text="x", model=told, usage=Usage(input_tokens=5, output_tokens=10))
+            await meter.settle(trip, completion)
+            assert meter.budget.spent.cost_usd == Decimal(cost)
+        assert await held(meter, ChatRequest(messages=MESSAGES, model="small", params={"max_tokens": 100})) == 10
+
+    run_virtual(main())
+
+
+def test_every_way_needs_a_price() -> None:
+    prices = PriceList({"big": PriceConfig(input=1, output=1)}, library=False)
+    meter = Meter(Budget(Decimal(1)), prices=prices, routes=[("big",), ("other",)])
+    with pytest.raises(ConfigError, match="no price for model other"):
+        meter.checking(None)(Prompt(id=1, index=0, line_number=1, messages=MESSAGES))
 
 
 def test_budget_without_a_price_refuses_prompt_and_request() -> None:

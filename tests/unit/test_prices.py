@@ -114,6 +114,13 @@ def test_prices_of_the_job_go_before_the_library() -> None:
     assert prices.sources == ("the job",)
 
 
+def test_what_is_free_costs_nothing_unless_the_job_says_otherwise() -> None:
+    prices = PriceList({"m": PriceConfig(input=1, output=1)}, free=True)
+    assert taken(prices, "m") == 1
+    assert taken(prices, "gpt-4o") == 0
+    assert taken(prices, None) == 0
+
+
 def test_without_the_library_the_price_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "genai_prices", None)
     prices = PriceList()
