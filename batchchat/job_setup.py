@@ -90,6 +90,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         max_response_bytes=job.max_response_bytes,
         proxy=job.proxy,
         nonce_folder=str(platformdirs.user_cache_path("batchchat")) if job.nonce_cache else None,
+        concurrency=job.concurrency,
         environ=environ,
     )
     return provider_class(config, context)

@@ -26,6 +26,7 @@ _COMMANDS = {
     "status": "Tell what a results file holds and what is left.",
     "convert": "Convert prompts and results between forms of files.",
     "serve": "Start the development server.",
+    "model": "Install the small model of provider local, or tell where it is.",
     "providers": "List the installed providers and their settings.",
     "schema": "Print the JSON Schema of the job file.",
 }

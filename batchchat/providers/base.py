@@ -142,6 +142,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
         connect_s, idle_s, attempt_s: Seconds; 0 means no limit. ``idle_s`` counts once the answer has begun.
         max_response_bytes: Ceiling for one answer's body.
         nonce_folder: Where nonces are kept between runs; None for memory only.
+        concurrency: Most prompts in flight.
     """
 
     gate: Gate = OpenGate()
@@ -152,6 +153,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
     max_response_bytes: int = 64 << 20
     proxy: str | None = None
     nonce_folder: str | None = None
+    concurrency: int = 16
     environ: Mapping[str, str] = {}
 
 

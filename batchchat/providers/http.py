@@ -261,7 +261,7 @@ class Exchange:
         if self._task is not None:
             self._client.context.gate.left(self._task)
         if self._response is not None:
-            if whole and self._response.content.at_eof():
+            if whole and self._response.content.at_eof() and not _closes_unannounced(self._response):
                 self._response.release()
             else:
                 self._response.close()
@@ -272,3 +272,8 @@ class Exchange:
             return AttemptTimeoutError(f"the answer stopped for {self._idle_s:g} s in its middle (--idle-timeout)")
         what = "no whole answer" if self._received else "no answer"
         return AttemptTimeoutError(f"{what} within {waited:.3g} s (--timeout)")
+
+
+def _closes_unannounced(response: aiohttp.ClientResponse) -> bool:
+    """llama.cpp's server closes after a stream and promises to keep open; another request there would be lost."""
+    return response.headers.get("Server") == "llama.cpp"

@@ -18,6 +18,7 @@ _CODES: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("context_length_exceeded", "string_above_max_length"), "invalid_request", None),
     (("model_not_found", "deploymentnotfound", "model_not_available"), "invalid_request", True),
     (("invalid_api_key", "authentication_error", "permission_denied", "permission_error"), "auth", None),
+    (("no_db_connection",), "auth", None),  # LiteLLM without a database, for every key but its master key
     (("rate_limit", "too_many_requests", "tokens_exceeded"), "rate_limit", None),
     (("overloaded", "server_error", "service_unavailable", "internal_error", "api_error", "timeout"), "server", None),
     (("invalid_request", "invalid_value", "unsupported", "bad_request"), "invalid_request", None),
@@ -25,6 +26,7 @@ _CODES: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
 _PROSE: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("exceeded your current quota", "insufficient balance", "out of credits"), "quota", None),
     (("maximum context length", "context length", "context window"), "invalid_request", None),
+    (("invalid model name",), "invalid_request", True),
     (("rate limit", "too many requests"), "rate_limit", None),
     (("overloaded", "try again", "temporarily"), "server", None),
 )

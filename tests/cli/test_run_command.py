@@ -268,7 +268,7 @@ USAGE = [
     (["nope"], "No such command 'nope'"),
     (["run", "in.jsonl", "-o"], "Option '-o' requires an argument"),
     (["run", "in.jsonl", "-o", "o.jsonl", "--provider", "opnai", "--base-url", "http://127.0.0.1:9"],
-     "--provider: no provider 'opnai' is installed; expected one of: ai-engine, chatgpt4online, openai"),
+     "--provider: no provider 'opnai' is installed; expected one of: ai-engine, chatgpt4online, local, openai"),
     (["run", "in.jsonl", "-o", "o.jsonl"], "no provider is named; give --provider or provider.name"),
     (["run", "in.jsonl", "-o", "o.jsonl", "--provider", "ai-engine"], "base_url"),
     (["run", "in.jsonl", "-o", "o.jsonl", "--provider", "openai"], "base_url"),

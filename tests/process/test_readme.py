@@ -18,7 +18,7 @@ README = (ROOT / "README.md").read_text()
 EXAMPLES = [
     shlex.split(line.removeprefix("$ batchchat "))
     for line in README.replace("\\\n", "").splitlines()
-    if line.startswith("$ batchchat run")
+    if line.startswith("$ batchchat run") and "--base-url" in line
 ]
 
 
