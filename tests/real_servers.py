@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import site
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,9 +16,12 @@ from typing import Any
 import filelock
 import pytest
 
+from tests.runs import wait_until
+
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "batchchat-tests"
 _INSTALL_S = 150.0
 XLLAMACPP = "xllamacpp==2026.10.11549"
+LITELLM = "litellm[proxy]==1.108.7"
 
 
 class Environment:
@@ -31,6 +35,11 @@ class Environment:
 def local_environment() -> Environment:
     """What these tests run in, with the runtime and the model of provider ``local`` laid over it."""
     return _made(f"local-{XLLAMACPP}", [["pip", "install", XLLAMACPP], ["batchchat", "model", "install"]], shared=True)
+
+
+def litellm_environment() -> Environment:
+    """LiteLLM's proxy, on its own, as its dependencies are others than these tests'."""
+    return _made("litellm-1.108.7", [["pip", "install", LITELLM]])
 
 
 def _made(name: str, steps: list[list[str]], *, shared: bool = False) -> Environment:
@@ -100,6 +109,7 @@ def llama_server(environment: Environment, log: Path, *, port: int = 0, **settin
         "import os; os._exit(0)\n"
     )
     told = {"model": model, "port": port, "key": key, "slots": 2, "context": 512} | settings
+    key = told["key"]
     with log.open("ab") as stream:
         process = subprocess.Popen(
             [environment.python, "-c", script, json.dumps(told)],
@@ -117,3 +127,57 @@ def llama_server(environment: Environment, log: Path, *, port: int = 0, **settin
         process.kill()
         process.wait(10)
         process.stdout.close()
+
+
+_LITELLM_CONFIG = """
+model_list:
+  - model_name: smollm2
+    litellm_params: {model: openai/smollm2, api_base: "%(base_url)s/v1", api_key: "%(key)s"}
+  - model_name: away
+    litellm_params: {model: openai/away, api_base: "http://127.0.0.1:9/v1", api_key: none, max_retries: 0}
+  - model_name: limited
+    litellm_params: {model: openai/limited, api_key: none, mock_response: litellm.RateLimitError}
+litellm_settings: {num_retries: 0, telemetry: false}
+router_settings: {num_retries: 0, disable_cooldowns: true}
+general_settings: {master_key: sk-master-of-tests}
+"""
+
+
+@contextlib.contextmanager
+def litellm_proxy(environment: Environment, folder: Path, behind: Llama) -> Iterator[Llama]:
+    """LiteLLM's proxy before another server."""
+    (folder / "config.yaml").write_text(_LITELLM_CONFIG % {"base_url": behind.base_url, "key": behind.key})
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = folder / "log"
+    variables = {**os.environ, "LITELLM_LOCAL_MODEL_COST_MAP": "True", "HOME": str(folder)}
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [
+                environment.folder / "bin" / "litellm",
+                "--config",
+                "config.yaml",
+                "--host",
+                "127.0.0.1",
+                "--port",
+                str(port),
+            ],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=stream,
+            stderr=stream,
+            env=variables,
+        )
+    try:
+        # The last line that it writes before it serves; its log is the only thing that tells.
+        wait_until(lambda: process.poll() is not None or b"Uvicorn running on" in log.read_bytes(), 120)
+        assert process.poll() is None, log.read_text()[-2000:]
+        yield Llama(process, f"http://127.0.0.1:{port}", "sk-master-of-tests")
+    finally:
+        process.terminate()
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(10)

@@ -56,9 +56,9 @@ def serving(folder: Path, **settings: Any) -> Iterator[Server]:
         process.stdout.close()
 
 
-def wait_until(condition: Any) -> None:
+def wait_until(condition: Any, limit_s: float = _LIMIT_S) -> None:
     """Returns when the condition holds; fails after a generous while."""
-    give_up = time.monotonic() + _LIMIT_S
+    give_up = time.monotonic() + limit_s
     while not condition():
         assert time.monotonic() < give_up, "waited too long"
         time.sleep(0.005)
@@ -89,8 +89,13 @@ def run_arguments(server: Server | str, prompts: Path | str, results: Path | str
 
 def start_run(*arguments: Any, **options: Any) -> subprocess.Popen[str]:
     """Starts a run in its own process group."""
+    return start_command(run_arguments(*arguments), **options)
+
+
+def start_command(command: list[str], **options: Any) -> subprocess.Popen[str]:
+    """Starts a command in its own process group."""
     return subprocess.Popen(
-        run_arguments(*arguments),
+        command,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

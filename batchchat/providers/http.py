@@ -38,6 +38,7 @@ class HttpClient:
         self.context = context
         self._cookies = cookies
         self._session: aiohttp.ClientSession | None = None
+        self._once_only = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -61,6 +62,21 @@ class HttpClient:
         if self._session is not None:
             await self._session.close()
             self._session = None
+
+    def checked_reuse(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The request's headers, and that its connection serves once only where another use is known to fail."""
+        return {**headers, "Connection": "close"} if self._once_only else headers
+
+    def note_reuse(self, response: aiohttp.ClientResponse) -> None:
+        """Uses no connection twice of a server that is known to close it without a word.
+
+        llama.cpp's server announces keep-alive and closes after each stream; the request that goes out meanwhile on
+        the same connection would be lost.
+        """
+        if response.headers.get("Server") == "llama.cpp":
+            self._once_only = True
+            if response.connection is not None and response.connection.protocol is not None:
+                response.connection.protocol.force_close()
 
     def exchange(self, url: str, *, headers: Mapping[str, str], body: bytes | None) -> "Exchange":
         """A POST, to be entered with ``async with`` right after ``Gate.admit``."""
@@ -197,17 +213,19 @@ class Exchange:
         clock = asyncio.timeout_at(self._deadline)
         try:
             async with clock:
-                return await self._client.session.post(
+                response = await self._client.session.post(
                     self._url,
                     # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
                     data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
-                    headers=self._headers,
+                    headers=self._client.checked_reuse(self._headers),
                     allow_redirects=False,
                 )
         except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
             if clock.expired():
                 raise self._timed_out() from None
             raise_network_error(error, self._url, begun=False)
+        self._client.note_reuse(response)
+        return response
 
     async def _next_chunk(self) -> bytes:
         content = self._answer.content
@@ -261,7 +279,7 @@ class Exchange:
         if self._task is not None:
             self._client.context.gate.left(self._task)
         if self._response is not None:
-            if whole and self._response.content.at_eof() and not _closes_unannounced(self._response):
+            if whole and self._response.content.at_eof():
                 self._response.release()
             else:
                 self._response.close()
@@ -272,8 +290,3 @@ class Exchange:
             return AttemptTimeoutError(f"the answer stopped for {self._idle_s:g} s in its middle (--idle-timeout)")
         what = "no whole answer" if self._received else "no answer"
         return AttemptTimeoutError(f"{what} within {waited:.3g} s (--timeout)")
-
-
-def _closes_unannounced(response: aiohttp.ClientResponse) -> bool:
-    """llama.cpp's server closes after a stream and promises to keep open; another request there would be lost."""
-    return response.headers.get("Server") == "llama.cpp"

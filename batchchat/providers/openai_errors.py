@@ -26,12 +26,13 @@ _CODES: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
 _PROSE: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
     (("exceeded your current quota", "insufficient balance", "out of credits"), "quota", None),
     (("maximum context length", "context length", "context window"), "invalid_request", None),
-    (("invalid model name",), "invalid_request", True),
     (("rate limit", "too many requests"), "rate_limit", None),
     (("overloaded", "try again", "temporarily"), "server", None),
 )
 _SCHEMA_WORDS = ("response_format", "response format", "json_schema", "json schema", "text.format", "structured output")
 _SCHEMA_SEARCH = 4096
+# Told with codes that say no more than that a request is wrong (LiteLLM).
+_UNKNOWN_MODEL = ("invalid model name",)
 
 
 def object_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, str]) -> ProviderError:
@@ -114,10 +115,12 @@ def _by_words(error: Any, message: str) -> tuple[ErrorType, bool | None] | None:
     codes = ""
     if isinstance(error, dict):
         codes = f"{error.get('code') or ''} {error.get('type') or ''}".lower()
+    lowered = message.lower()
+    if any(words in lowered for words in _UNKNOWN_MODEL):
+        return "invalid_request", True
     for words, kind, stops in _CODES:
         if any(word in codes for word in words):
             return kind, stops
-    lowered = message.lower()
     for words, kind, stops in _PROSE:
         if any(word in lowered for word in words):
             return kind, stops

@@ -12,6 +12,7 @@ import pytest
 
 from tests.real_servers import Environment, local_environment
 from tests.runs import finish, kill, read_lines, wait_until
+from tests.runs import start_command as start
 
 pytestmark = [pytest.mark.process, pytest.mark.real_server, pytest.mark.timeout(300)]
 QUESTIONS = [f"What is the capital of {country}? Answer in one sentence." for country in ("France", "Italy", "Japan")]
@@ -27,13 +28,6 @@ def command(local: Environment, folder: Path, *more: str, results: str = "answer
         *(local.python, "-m", "batchchat", "run", str(folder / "prompts.jsonl"), "-o", str(folder / results)),
         *("--provider", "local", "--param", "temperature=0", *more),
     ]
-
-
-def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        start_new_session=True,
-    )  # fmt: skip
 
 
 def ask(local: Environment, folder: Path, *more: str, results: str = "answers.jsonl") -> tuple[int, str, str]:
