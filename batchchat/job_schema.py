@@ -99,10 +99,11 @@ def _settings_schema(kind: str) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "object", "properties": {}}
     try:
         provider = load_provider(kind)
+        schema = _schema_of(inspect.type_info(provider.Config)) | {"description": summary_line(provider)}
     except UnknownProviderError:
         pass
-    else:
-        schema = _schema_of(inspect.type_info(provider.Config)) | {"description": summary_line(provider)}
+    except Exception:  # a plug-in's struct may name types that are not there; 'batchchat providers' tells
+        schema = {"type": "object", "properties": {}}
     properties = {"name": {"const": kind}} | schema["properties"]
     return schema | {"title": kind, "properties": properties, "required": ["name", *schema.get("required", ())]}
 

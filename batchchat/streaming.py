@@ -78,6 +78,7 @@ async def stream(
     feed = _Feed(Limiter(rates, burst=burst), concurrency)
     context = ProviderContext(
         gate=feed.admission,
+        concurrency=concurrency,
         attempt_s=timeout_s,
         environ=os.environ if environ is None else environ,
     )

@@ -1,6 +1,6 @@
 """``batchchat providers``: what is installed, and what each provider can be told."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import click
@@ -19,12 +19,20 @@ def command(as_json: bool) -> None:
         click.echo(json.dumps(found, indent=2, ensure_ascii=False))
         return
     click.echo("\n\n".join("\n".join(_block(provider)) for provider in found))
+    for sentence in _clashes():
+        click.echo(f"batchchat: {sentence}", err=True)
 
 
 def _installed() -> dict[str, str]:
     from batchchat.providers import installed_providers
 
     return installed_providers()
+
+
+def _clashes() -> Iterable[str]:
+    from batchchat.providers import name_clashes
+
+    return name_clashes().values()
 
 
 def _describe(kind: str, target: str) -> dict[str, Any]:
@@ -40,7 +48,10 @@ def _describe(kind: str, target: str) -> dict[str, Any]:
         provider = load_provider(kind)
     except UnknownProviderError as error:
         return described | {"problem": str(error)}
-    settings = [msgspec.to_builtins(setting) for setting in list_settings(provider.Config)]
+    try:
+        settings = [msgspec.to_builtins(setting) for setting in list_settings(provider.Config)]
+    except Exception as error:  # a plug-in's struct may name types that are not there
+        return described | {"problem": f"its settings cannot be read: {error}"}
     return described | {"summary": summary_line(provider).replace("``", ""), "settings": settings}
 
 

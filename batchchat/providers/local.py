@@ -46,7 +46,7 @@ class LocalModel:
     Config: ClassVar[type[msgspec.Struct]] = LocalConfig
 
     def __init__(self, config: LocalConfig, context: ProviderContext) -> None:
-        self._context = context
+        self.config, self._context = config, context
         model = find_model(config.model)
         self._settings = ServerSettings(
             model=model,
