@@ -15,6 +15,7 @@ import click
 
 if TYPE_CHECKING:
     from batchchat.devserver import DevServer
+    from batchchat.devserver.backend import LocalBackend
 
 __all__ = ["command"]
 
@@ -30,7 +31,14 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option("--scenario", "scenario_path", metavar="FILE", help="YAML file that says how to misbehave.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="One scenario key; repeatable, wins.")
 @click.option("--log", "log_path", metavar="FILE", help="Append one JSON line for each request as it arrives.")
-@click.option("--backend", type=click.Choice(["echo"]), default="echo", show_default=True, help="What answers.")
+@click.option(
+    "--backend",
+    type=click.Choice(["echo", "local"]),
+    default="echo",
+    show_default=True,
+    help="What answers; local is a model on this machine.",
+)
+@click.option("--model", metavar="FILE", help="Another .gguf file for --backend local than the installed small model.")
 @click.argument("arguments", metavar="[-- COMMAND [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 def command(
     host: str,
@@ -39,12 +47,14 @@ def command(
     settings: tuple[str, ...],
     log_path: str | None,
     backend: str,
+    model: str | None,
     arguments: tuple[str, ...],
 ) -> None:
     """Start the development server.
 
-    It speaks the AI Engine and the OpenAI-compatible protocol on this machine, answers by echo, and misbehaves on
-    request. When it is ready it prints {"base_url": "..."} as one line; SIGINT or SIGTERM ends it.
+    It speaks the AI Engine and the OpenAI-compatible protocol on this machine, answers by echo or by a model on this
+    machine, and misbehaves on request. When it is ready it prints {"base_url": "..."} as one line; SIGINT or SIGTERM
+    ends it.
 
     With a COMMAND, it runs that with BATCHCHAT_BASE_URL set to the server's address, prints nothing itself, and ends
     with the command's exit code.
@@ -53,8 +63,12 @@ def command(
 
     scenario = load_scenario(scenario_path) if scenario_path is not None else Scenario()
     scenario = change_scenario(scenario, settings)
-    server = DevServer(scenario, host, port, keep_requests=False, log_path=log_path)
-    code = _run(_serve_around(server, arguments) if arguments else _serve(server))
+    if model is not None and backend != "local":
+        raise click.UsageError("--model: only --backend local runs a model")
+    answering = _local_backend(model) if backend == "local" else None
+    server = DevServer(scenario, host, port, keep_requests=False, log_path=log_path, backend=answering)
+    main = _serve_around(server, arguments) if arguments else _serve(server)
+    code = _run(_with_backend(answering, main))
     if code:
         raise click.exceptions.Exit(code)
 
@@ -67,6 +81,21 @@ def _run(main: Coroutine[Any, Any, int]) -> int:
         loop_factory = uvloop.new_event_loop
     with asyncio.Runner(loop_factory=loop_factory) as runner:
         return runner.run(main)
+
+
+def _local_backend(model: str | None) -> "LocalBackend":
+    from batchchat.devserver.backend import LocalBackend
+
+    return LocalBackend(model)
+
+
+async def _with_backend(backend: "LocalBackend | None", main: Coroutine[Any, Any, int]) -> int:
+    """Serves while the backend runs."""
+    try:
+        async with contextlib.nullcontext() if backend is None else backend:
+            return await main
+    finally:
+        main.close()
 
 
 async def _serve(server: "DevServer") -> int:

@@ -1,5 +1,6 @@
 """The AI Engine protocol: sessions, nonces and submits."""
 
+from functools import partial
 from typing import Any
 
 from batchchat.devserver.ai_engine_wire import (
@@ -99,9 +100,9 @@ def _submit(state: ServerState, scenario: Scenario, arrival: Arrival, visit: Vis
     drawn = draw_fault(scenario, prompt, attempt)
     fault = None if drawn in OPENAI_FAULTS else drawn
     response_id = "chatcmpl-" + identifier(scenario, prompt, attempt)[:16]
-    reply = echo(question, scenario, attempt, fault)
-    answer = chat_answer(reply, fault, scenario, visit, stream=stream, response_id=response_id)
-    return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
+    build = partial(chat_answer, fault=fault, scenario=scenario, visit=visit, stream=stream, response_id=response_id)
+    answer = build(echo(question, scenario, attempt, fault))
+    return Decision(answer=answer, fault=fault, attempt=attempt, slow=True, question=question, build=build)
 
 
 def _question(body: dict[str, Any], prompt: str, messages: list[Any], stream: bool) -> Question:

@@ -10,13 +10,14 @@ from aiohttp import web
 
 from batchchat.devserver.ai_engine import decide_ai_engine
 from batchchat.devserver.ai_engine_wire import Visit, core_error
+from batchchat.devserver.backend_answer import asks_backend, send_backend_answer
 from batchchat.devserver.exchange import Arrival, BadJson, Decision, Family, find_route, kind_of, parse_body, prompt_of
 from batchchat.devserver.openai import decide_openai
 from batchchat.devserver.openai_wire import object_error
 from batchchat.devserver.pages import gateway_page, json_answer, redirect_answer
 from batchchat.devserver.scenario import Scenario, latency_s
 from batchchat.devserver.state import RequestRecord, ServerState
-from batchchat.devserver.wire import Answer, Sent, send_answer
+from batchchat.devserver.wire import Answer, Pace, Sent, send_answer
 
 __all__ = ["STATE", "create_app"]
 
@@ -48,7 +49,7 @@ async def _handle(request: web.Request) -> web.StreamResponse:
     state, time_s = request.app[STATE], time.monotonic()
     family, route = find_route(request.path, request.query.get("rest_route"))
     if family == "health":
-        return await send_answer(request, json_answer(200, b'{"status":"ok"}'), closing=state.closing)
+        return await send_answer(request, json_answer(200, b'{"status":"ok"}'), Pace(), closing=state.closing)
     if kind_of(route) != "chat":
         return await _serve(request, state, time_s, family, route)
     with state.flight():
@@ -158,15 +159,15 @@ async def _deliver(
     if decision.slow and (wait_s := latency_s(scenario, number)):
         await asyncio.sleep(wait_s)
     state.sent += 1
-    return await send_answer(
-        request,
-        decision.answer,
+    pace = Pace(
         interval_s=scenario.delta_interval_ms / 1000,
         chunk_bytes=scenario.chunk_bytes,
         announce_close=_is_nth(state.sent, scenario.keep_alive_close),
         keep_open=not _is_nth(state.sent, scenario.keep_alive_drop),
-        closing=state.closing,
     )
+    if state.backend is not None and asks_backend(decision):
+        return await send_backend_answer(request, state.backend, decision, scenario, pace, closing=state.closing)
+    return await send_answer(request, decision.answer, pace, closing=state.closing)
 
 
 def _is_nth(number: int, every: int) -> bool:

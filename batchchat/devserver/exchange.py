@@ -2,11 +2,13 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 import orjson
 
+from batchchat.devserver.question import Question, Reply
 from batchchat.devserver.scenario import Scenario
 from batchchat.devserver.state import RequestKind
 from batchchat.devserver.wire import Answer
@@ -63,12 +65,19 @@ class Arrival(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer and why it is this one; ``slow`` for one that has its latency and counts as an answered chat."""
+    """An answer and why it is this one; ``slow`` for one that has its latency and counts as an answered chat.
+
+    ``build`` makes the same answer with another reply to ``question``, for a backend that is no echo; both are None
+    where no reply is given. ``piecewise``: an event of the stream depends on its own piece of the text alone.
+    """
 
     answer: Answer
     fault: str | None = None
     attempt: int = 0
     slow: bool = False
+    question: Question | None = None
+    build: Callable[[Reply], Answer] | None = None
+    piecewise: bool = True
 
 
 def find_route(path: str, rest_route: str | None) -> tuple[Family, str]:

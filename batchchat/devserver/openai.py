@@ -2,15 +2,18 @@
 
 import json
 import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from batchchat.devserver.exchange import Arrival, BadJson, Decision, identifier, prompt_of, text_of
 from batchchat.devserver.openai_wire import completion_answer, object_error
 from batchchat.devserver.pages import json_answer
-from batchchat.devserver.question import Question, echo
+from batchchat.devserver.question import Question, Reply, echo
 from batchchat.devserver.responses_wire import messages_of, responses_answer
 from batchchat.devserver.scenario import Scenario, draw_fault
 from batchchat.devserver.state import ServerState
+from batchchat.devserver.wire import Answer
 
 __all__ = ["decide_openai"]
 
@@ -67,21 +70,25 @@ def _complete(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decis
     question = _question(body, messages)
     attempt = state.next_attempt(question.prompt)
     fault = draw_fault(scenario, question.prompt, attempt)
-    reply, name = echo(question, scenario, attempt, fault), identifier(scenario, question.prompt, attempt)[:16]
+    name = identifier(scenario, question.prompt, attempt)[:16]
     model, options = str(body["model"]), body.get("stream_options")
-    if responses:
-        answer = responses_answer(reply, fault, scenario, model=model, identifier=name, stream=question.stream)
-        return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
-    answer = completion_answer(
-        reply,
-        fault,
-        scenario,
+    build: Callable[[Reply], Answer] = partial(
+        completion_answer,
+        fault=fault,
+        scenario=scenario,
         model=model,
         identifier=f"chatcmpl-{name}",
         stream=question.stream,
         include_usage=isinstance(options, dict) and options.get("include_usage") is True,
     )
-    return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
+    if responses:
+        build = partial(
+            responses_answer, fault=fault, scenario=scenario, model=model, identifier=name, stream=question.stream
+        )
+    answer = build(echo(question, scenario, attempt, fault))
+    return Decision(
+        answer=answer, fault=fault, attempt=attempt, slow=True, question=question, build=build, piecewise=not responses
+    )
 
 
 def _question(body: dict[str, Any], messages: list[dict[str, Any]]) -> Question:

@@ -83,7 +83,7 @@ def _whole(reply: Reply, fault: str | None, scenario: Scenario, head: dict[str, 
     if fault == "error_in_stream":
         return json_answer(200, _dump({"error": {"message": scenario.error_event_text, "code": 502}}).encode())
     message: dict[str, Any] = {"role": "assistant", "content": reply.text, "refusal": None}
-    finish = "stop"
+    finish = reply.finish
     if fault == "empty_reply":
         message["content"] = ""
     elif fault == "content_null":
@@ -141,7 +141,7 @@ def _deltas(reply: Reply, fault: str | None) -> tuple[list[dict[str, Any]], str]
         opening = {"tool_calls": [{"index": 0, **_call("")}]}
         rest = [{"tool_calls": [{"index": 0, "function": {"arguments": piece}}]} for piece in _ARGUMENTS]
         return [first | {"content": None}, opening, *rest], "tool_calls"
-    return [first, *({"content": piece} for piece in split_deltas(reply.text))], "stop"
+    return [first, *({"content": piece} for piece in split_deltas(reply.text))], reply.finish
 
 
 def _chunk(head: dict[str, Any], delta: dict[str, Any], finish: str | None) -> str:

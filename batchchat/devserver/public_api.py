@@ -1,5 +1,6 @@
 """AI Engine's public API: queries with a bearer token, no nonce, no stream; off unless the scenario has a token."""
 
+from functools import partial
 from typing import Any
 
 from batchchat.devserver.ai_engine_wire import (
@@ -39,10 +40,11 @@ def decide_public(state: ServerState, scenario: Scenario, arrival: Arrival, visi
     attempt = state.next_attempt(prompt)
     drawn = draw_fault(scenario, prompt, attempt)
     fault = None if drawn in OPENAI_FAULTS else drawn
-    reply = echo(_question(body, prompt), scenario, attempt, fault)
+    question = _question(body, prompt)
     extra: dict[str, Any] = {"actions": [], "chatId": body.get("chatId") or identifier(scenario, prompt, attempt)[:11]}
-    answer = public_answer(reply, fault, scenario, visit, extra if to_chatbot else None)
-    return Decision(answer=answer, fault=fault, attempt=attempt, slow=True)
+    build = partial(public_answer, fault=fault, scenario=scenario, visit=visit, extra=extra if to_chatbot else None)
+    answer = build(echo(question, scenario, attempt, fault))
+    return Decision(answer=answer, fault=fault, attempt=attempt, slow=True, question=question, build=build)
 
 
 def _question(body: dict[str, Any], prompt: str) -> Question:

@@ -8,7 +8,7 @@ import msgspec
 
 from batchchat.devserver.scenario import Scenario
 
-__all__ = ["FILTERED_TEXT", "REFUSAL_TEXT", "Question", "Reply", "echo", "split_deltas"]
+__all__ = ["FILTERED_TEXT", "REFUSAL_TEXT", "Question", "Reply", "echo", "fitted", "is_special", "split_deltas"]
 
 REFUSAL_TEXT = "I'm sorry, I can't help with that."
 FILTERED_TEXT = "The first part of the answer"
@@ -41,24 +41,33 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Reply(msgspec.Struct, frozen=True, kw_only=True):
-    """The echo's answer: its text, and words in and out, which stand for tokens."""
+    """An answer: its text, tokens in and out (words, where the echo answers), and why it ends."""
 
     text: str
     input_tokens: int
     output_tokens: int
+    finish: str = "stop"
 
 
 def echo(question: Question, scenario: Scenario, attempt: int, fault: str | None) -> Reply:
     """The answer to a question; the same question, attempt and scenario give the same one."""
-    text = _text(question, scenario, attempt)
-    if fault == "cut_mid_character" and text.isascii():
-        text = f"{_CHARACTER} {text}"
-    if scenario.lone_surrogate:
-        text += "\udc00"
+    text = fitted(_text(question, scenario, attempt), scenario, fault)
     texts = [question.prompt, question.system or "", *map(_content, question.messages)]
     if question.protocol == "openai":
         texts = [_content(message) for message in question.messages]
     return Reply(text=text, input_tokens=sum(map(_words, texts)), output_tokens=_words(text))
+
+
+def fitted(text: str, scenario: Scenario, fault: str | None) -> str:
+    """The text with what a scenario or a fault needs in it."""
+    if fault == "cut_mid_character" and text.isascii():
+        text = f"{_CHARACTER} {text}"
+    return text + "\udc00" if scenario.lone_surrogate else text
+
+
+def is_special(prompt: str) -> bool:
+    """Whether a prompt is an order to the echo, ``/debug`` or ``/long N``, whatever answers the others."""
+    return prompt.startswith("/debug") or _LONG.match(prompt) is not None
 
 
 def split_deltas(text: str) -> list[str]:

@@ -49,6 +49,7 @@ class _Response:
     def __init__(self, reply: Reply, fault: str | None, scenario: Scenario, model: str, identifier: str) -> None:
         self._fault, self._scenario, self._identifier = fault, scenario, identifier
         self._number = -1
+        self._cut = reply.finish == "length"
         self._text = {"content_filter": FILTERED_TEXT, "empty_reply": "", "content_null": ""}.get(
             fault or "", reply.text
         )
@@ -72,6 +73,8 @@ class _Response:
             told = {"status": "failed", "error": {"code": "server_error", "message": self._scenario.error_event_text}}
         elif self._fault == "content_filter":
             told = {"status": "incomplete", "error": None, "incomplete_details": {"reason": "content_filter"}}
+        elif self._cut:
+            told = {"status": "incomplete", "error": None, "incomplete_details": {"reason": "max_output_tokens"}}
         output = [] if self._fault in ("choices_empty", "error_event", "error_in_stream") else [self._item("completed")]
         return self._head | told | {"output": output, "usage": self._usage}
 

@@ -9,6 +9,7 @@ from typing import Self
 from aiohttp import web
 
 from batchchat.devserver.app import create_app
+from batchchat.devserver.backend import Backend
 from batchchat.devserver.nonces import NonceBook
 from batchchat.devserver.scenario import Scenario
 from batchchat.devserver.state import RequestRecord, ServerState, worst_window
@@ -35,6 +36,7 @@ class DevServer:
         port: 0 for any free one.
         keep_requests: Whether ``requests`` is kept.
         log_path: A file that gets one JSON line for each request as it arrives.
+        backend: What answers, entered by whoever made it; the echo where None.
 
     Raises:
         ConfigError: ``host`` is no loopback address, or (on entering) the port or the log cannot be had.
@@ -48,6 +50,7 @@ class DevServer:
         *,
         keep_requests: bool = True,
         log_path: str | None = None,
+        backend: Backend | None = None,
     ) -> None:
         if not _is_loopback(host):
             raise ConfigError(
@@ -55,7 +58,7 @@ class DevServer:
                 "protection and must not be reached from outside"
             )
         self._host, self._port = host, port
-        self._keep_requests, self._log_path = keep_requests, log_path
+        self._keep_requests, self._log_path, self._backend = keep_requests, log_path, backend
         self._scenario = scenario or Scenario()
         self._state: ServerState | None = None
         self._runner: web.AppRunner | None = None
@@ -63,7 +66,9 @@ class DevServer:
 
     async def __aenter__(self) -> Self:
         try:
-            self._state = ServerState(self._scenario, keep_requests=self._keep_requests, log_path=self._log_path)
+            self._state = ServerState(
+                self._scenario, keep_requests=self._keep_requests, log_path=self._log_path, backend=self._backend
+            )
         except OSError as error:
             raise ConfigError(f"the log {self._log_path!r} cannot be written: {error.strerror}") from error
         # A client that leaves ends its answer: without it, stalled handlers would pile up.

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import msgspec
 
+from batchchat.devserver.backend import Backend
 from batchchat.devserver.nonces import NonceBook
 from batchchat.devserver.scenario import Scenario, parse_rate
 
@@ -52,10 +53,19 @@ class ServerState:
         scenario: May be replaced at any time; a request keeps the one it arrived under.
         keep_requests: Whether ``requests`` grows; off for a server that may run for days.
         log_path: A file that gets one JSON line for each request, before its answer begins.
+        backend: What answers; the echo where None.
     """
 
-    def __init__(self, scenario: Scenario, *, keep_requests: bool = True, log_path: str | None = None) -> None:
+    def __init__(
+        self,
+        scenario: Scenario,
+        *,
+        keep_requests: bool = True,
+        log_path: str | None = None,
+        backend: Backend | None = None,
+    ) -> None:
         self.scenario = scenario
+        self.backend = backend
         self.nonce = NonceBook(scenario.seed)
         self.requests: list[RequestRecord] = []
         self.request_count = 0

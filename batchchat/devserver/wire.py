@@ -3,7 +3,7 @@
 import asyncio
 import socket
 import struct
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Literal
@@ -12,7 +12,9 @@ import msgspec
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-__all__ = ["SERVER", "Answer", "Ending", "Sent", "cut_answer", "send_answer"]
+from batchchat.errors import ProviderError
+
+__all__ = ["SERVER", "Answer", "Ending", "Pace", "Sent", "cut_answer", "send_answer", "send_live"]
 
 SERVER = "batchchat-devserver"
 # A connection dies at once, without a farewell, when its socket lingers for 0 s.
@@ -35,6 +37,22 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     trailers: int = 0
     chunked: bool = True
     ending: Ending = "clean"
+
+
+class Pace(msgspec.Struct, frozen=True, kw_only=True):
+    """How an answer goes out, and what becomes of its connection.
+
+    Attributes:
+        interval_s: Seconds between two pieces; with 0 and no ``chunk_bytes``, all goes out in one write.
+        chunk_bytes: Bytes of each HTTP chunk and each write; 0 for one event a chunk.
+        announce_close: Whether the head says ``Connection: close``.
+        keep_open: Whether the connection may serve another request.
+    """
+
+    interval_s: float = 0.0
+    chunk_bytes: int = 0
+    announce_close: bool = False
+    keep_open: bool = True
 
 
 class Sent(web.StreamResponse):
@@ -101,31 +119,37 @@ def _cut_character(piece: bytes) -> bytes:
     return piece[: max(_character(piece), 1)]
 
 
-async def send_answer(
-    request: web.BaseRequest,
-    answer: Answer,
-    *,
-    interval_s: float = 0.0,
-    chunk_bytes: int = 0,
-    announce_close: bool = False,
-    keep_open: bool = True,
-    closing: asyncio.Event,
-) -> Sent:
+async def send_live(request: web.BaseRequest, answer: Answer, pieces: AsyncIterator[bytes], pace: Pace) -> Sent:
+    """Writes an answer's head, then the pieces of a stream as they come; cut where they end with an exception."""
+    close = pace.announce_close or not request.keep_alive
+    writer = request.writer
+    await writer.write(_head(answer, close))
+    try:
+        async for piece in pieces:
+            await writer.write(b"%x\r\n%b\r\n" % (len(piece), piece))
+            if pace.interval_s:
+                await asyncio.sleep(pace.interval_s)
+    except ProviderError:
+        if request.transport is not None:
+            request.transport.close()
+        return Sent(status=answer.status, keep_open=False)
+    await writer.write(b"0\r\n\r\n")
+    return Sent(status=answer.status, keep_open=pace.keep_open and not close)
+
+
+async def send_answer(request: web.BaseRequest, answer: Answer, pace: Pace, *, closing: asyncio.Event) -> Sent:
     """Writes an answer.
 
     Args:
-        interval_s: Seconds between two pieces; with 0 and no ``chunk_bytes``, all goes out in one write.
-        chunk_bytes: Bytes of each HTTP chunk and each write; 0 for one event a chunk.
-        announce_close: Whether the head says ``Connection: close``.
-        keep_open: Whether the connection may serve another request.
         closing: Set when the server stops; ends a stall.
 
     Returns:
         What the handler gives to aiohttp.
     """
+    keep_open, interval_s = pace.keep_open, pace.interval_s
     if answer.status:
-        close = announce_close or not request.keep_alive
-        await _write(request.writer, _head(answer, close), _blocks(answer, interval_s, chunk_bytes), interval_s)
+        close = pace.announce_close or not request.keep_alive
+        await _write(request.writer, _head(answer, close), _blocks(answer, interval_s, pace.chunk_bytes), interval_s)
         keep_open = keep_open and not close
     if answer.ending == "stall":
         await closing.wait()

@@ -116,9 +116,15 @@ def test_what_is_wrong_is_told_in_a_sentence(arguments: list[str], sentence: str
 
 
 def test_other_backends_are_not_offered() -> None:
-    result = CliRunner().invoke(command, ["--backend", "local"])
+    result = CliRunner().invoke(command, ["--backend", "remote"])
     assert result.exit_code == 2
-    assert "'local' is not 'echo'" in result.output
+    assert "'echo', 'local'" in result.output
+
+
+def test_a_model_is_for_the_local_backend_alone() -> None:
+    result = CliRunner().invoke(command, ["--model", "m.gguf"])
+    assert result.exit_code == 2
+    assert "only --backend local runs a model" in result.output
 
 
 def test_options_after_the_command_belong_to_it() -> None:
