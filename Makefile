@@ -26,8 +26,16 @@ $(VENV)/.test: pyproject.toml .ci/requirements.lock $(VENV)/.run
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
+# A model that runs here answers, where it installs within this time; else, or with BACKEND=echo, an echo does.
+MODEL_WITHIN ?= 90s
+BACKEND ?= local
+
 run: $(VENV)/.run
-	@$(BIN)/batchchat serve --port 0 -- $(BIN)/batchchat run --job jobs/sample.yaml --show 3
+	@sample() { $(BIN)/batchchat serve --port 0 --backend $$1 -- $(BIN)/batchchat run --job jobs/sample.yaml --show 3; }; \
+	if [ "$(BACKEND)" = echo ]; then why="as BACKEND asks for"; \
+	elif why=$$($(BIN)/batchchat model install --runtime --within $(MODEL_WITHIN) 2>&1); then \
+	  sample local; code=$$?; [ $$code = 2 ] || exit $$code; why="as the model does not start here"; fi; \
+	echo "make run: an echo answers, $$why" >&2; sample echo
 
 check test: $(VENV)/.test
 	$(BIN)/ruff format --check .

@@ -44,7 +44,7 @@ def litellm_environment() -> Environment:
 
 def _made(name: str, steps: list[list[str]], *, shared: bool = False) -> Environment:
     """An environment that steps of ``python -m`` have made; the test is skipped where one of them fails."""
-    key = hashlib.sha256(f"{sys.prefix} {sys.version} {steps}".encode()).hexdigest()[:8]
+    key = hashlib.sha256(f"{sys.prefix if shared else ''} {sys.version} {steps}".encode()).hexdigest()[:8]
     folder = _CACHE / f"{name}-{key}"
     _CACHE.mkdir(parents=True, exist_ok=True)
     failed = folder.with_suffix(".failed")

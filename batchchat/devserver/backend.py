@@ -12,7 +12,7 @@ from batchchat.providers.local import LocalConfig, LocalModel
 __all__ = ["Backend", "LocalBackend"]
 
 # A small model may go on and on; whoever asks for more gets more.
-_MOST_TOKENS = 256
+_MOST_TOKENS = 128
 _SLOTS = 8
 # What visitors of AI Engine and users of the Responses API may set; other fields are no parameters of a chat.
 _SAMPLING = ("temperature", "top_p", "seed", "stop", "max_tokens")
@@ -84,6 +84,7 @@ def _request(question: Question) -> ChatRequest:
         params = known | ({"response_format": schema} if is_schema else {})
     if not any(params.get(name) for name in ("max_tokens", "max_completion_tokens")):
         params["max_tokens"] = _MOST_TOKENS
+    params.setdefault("temperature", 0)  # as with the echo, the same question gets the same answer
     return ChatRequest(messages=messages, system=system, params=params)
 
 
