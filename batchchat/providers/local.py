@@ -87,6 +87,18 @@ class LocalModel:
         made = self._form.identity(msgspec.structs.replace(prompt, model=None), params)
         return made | {"kind": self.kind, "digest": self._digest}
 
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Finds before any request what would give answers of another model than was asked for.
+
+        Raises:
+            ConfigError: The job compares models, and one model runs here.
+        """
+        if (prompt.variant or {}).get("model") is not None:
+            raise ConfigError(
+                "provider local runs one model, so a job cannot compare several; run it once for each provider.model, "
+                "with a results file for each"
+            )
+
     async def complete(self, request: ChatRequest) -> Completion:
         """One attempt to its end; see ``Provider.complete``."""
         client = await self._running_client()

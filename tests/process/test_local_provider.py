@@ -166,3 +166,16 @@ def test_a_proxy_in_the_environment_plays_no_part(local: Environment, tmp_path: 
     prompts(tmp_path, QUESTIONS[:1])
     code, _, err = ask(local, tmp_path)
     assert code == 0, err
+
+
+def test_comparing_models_is_refused_before_anything_is_sent(local: Environment, tmp_path: Path) -> None:
+    code = (
+        "from batchchat.providers.base import ProviderContext\n"
+        "from batchchat.providers.local import LocalConfig, LocalModel\n"
+        "from batchchat.records import Prompt\n"
+        "model = LocalModel(LocalConfig(), ProviderContext())\n"
+        "prompt = Prompt(id=1, index=0, line_number=1, messages=[], variant={'model': 'a'}, model='a')\n"
+        "try:\n    model.check_prompt(prompt)\nexcept Exception as error:\n    print(error)"
+    )
+    done = subprocess.run([local.python, "-c", code], capture_output=True, text=True, timeout=50)
+    assert done.stdout.startswith("provider local runs one model, so a job cannot compare several"), done.stderr
