@@ -14,7 +14,7 @@ __all__ = ["Backend", "LocalBackend"]
 # A small model may go on and on; whoever asks for more gets more.
 _MOST_TOKENS = 128
 _SLOTS = 8
-# What visitors of AI Engine and users of the Responses API may set; other fields are no parameters of a chat.
+# What AI Engine's visitors may set; other fields of their requests are no parameters of a model.
 _SAMPLING = ("temperature", "top_p", "seed", "stop", "max_tokens")
 
 
@@ -76,16 +76,22 @@ def _request(question: Question) -> ChatRequest:
         system = question.system
         params["max_tokens"] = params.get("maxTokens") or params.get("max_tokens")
         params = _known(params)
-    elif "input" in params:  # a request of the Responses API, whose messages hold its instructions
-        form = (params.get("text") or {}).get("format") if isinstance(params.get("text"), dict) else None
-        known = _known(params | {"max_tokens": params.get("max_output_tokens")})
-        schema = {"type": "json_schema", "json_schema": form}
-        is_schema = isinstance(form, dict) and form.get("type") == "json_schema"
-        params = known | ({"response_format": schema} if is_schema else {})
+    else:
+        _translate(params)
     if not any(params.get(name) for name in ("max_tokens", "max_completion_tokens")):
         params["max_tokens"] = _MOST_TOKENS
     params.setdefault("temperature", 0)  # as with the echo, the same question gets the same answer
     return ChatRequest(messages=messages, system=system, params=params)
+
+
+def _translate(params: dict[str, Any]) -> None:
+    """Gives parameters of the Responses API the names that chats have for them."""
+    if (limit := params.pop("max_output_tokens", None)) is not None:
+        params["max_tokens"] = limit
+    text = params.pop("text", None)
+    form = text.get("format") if isinstance(text, dict) else None
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        params["response_format"] = {"type": "json_schema", "json_schema": form}
 
 
 def _known(params: dict[str, Any]) -> dict[str, Any]:
