@@ -1,24 +1,22 @@
-"""Structured answers: the JSON in an answer's text, the schema that it must fit, the value that is wanted of it."""
+"""Structured answers: the schema that the JSON in an answer must fit, the value that is wanted of it."""
 
+import asyncio
 import json
-import re
 from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, NoReturn
+from contextlib import suppress
+from typing import Any, NamedTuple
 
 import msgspec
 
+from batchchat.answer_schema import SCHEMA_KEY, load_schema, make_validator
 from batchchat.errors import ConfigError
-from batchchat.jsonl import MAX_INPUT_DEPTH, json_type, nested_within
+from batchchat.json_finder import find_json
 
-__all__ = ["AnswerRule", "Structured", "UnfitAnswerError", "complaint", "find_json", "load_schema", "make_rule"]
+__all__ = ["AnswerRule", "Structured", "UnfitAnswerError", "complaint", "make_rule", "read_aside"]
 
-_FENCE = re.compile(r"^[ \t]*(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.DOTALL | re.MULTILINE)
-_THOUGHT_END = "</think>"
-_OPENING = re.compile(r"[{\[]")
-# Prose with brackets by the thousand is no answer; each one costs an attempt to read JSON from there.
-_MOST_TRIES = 200
-_MOST_DIGITS = 4000
+_EXTRACT_KEY = "answer.extract"
 _MOST_WORDS = 400
+_LONG_TEXT = 16_000  # characters; checking so many takes about 10 ms
 
 
 class Structured(NamedTuple):
@@ -47,7 +45,7 @@ class AnswerRule:
     def __init__(self, schema: Mapping[str, Any] | bool | None, expression: str | None, *, retries: int) -> None:
         self.schema: dict[str, Any] | None = dict(schema) if isinstance(schema, Mapping) else None
         self.retries = retries
-        self._validator = None if schema is None else _validator(schema)
+        self._validator = None if schema is None else make_validator(schema)
         self._expression = None if expression is None else _compiled(expression)
 
     def read(self, text: str) -> Structured:
@@ -58,10 +56,12 @@ class AnswerRule:
         """
         trouble: UnfitAnswerError | None = None
         for candidate in find_json(text):
-            unfit = self._unfit(candidate)
-            if unfit is None:
-                return Structured(candidate, self._value(candidate))
-            trouble = trouble or UnfitAnswerError(unfit)
+            try:
+                if (unfit := self._unfit(candidate)) is None:
+                    return Structured(candidate, self._value(candidate))
+                raise UnfitAnswerError(unfit)
+            except UnfitAnswerError as error:
+                trouble = trouble or error
         raise trouble or UnfitAnswerError(f"expected JSON, found {_shown(text)}")
 
     def _unfit(self, candidate: Any) -> str | None:
@@ -72,43 +72,35 @@ class AnswerRule:
         try:
             error = best_match(self._validator.iter_errors(candidate))
         except RecursionError:
-            return "the schema goes in circles over this answer"
-        if error is None:
-            return None
-        message = error.message
-        if len(message) > _MOST_WORDS:
-            message = f"{message[: _MOST_WORDS // 2]} … {message[-_MOST_WORDS // 2 :]}"
-        return f"at {error.json_path}: {message}"
+            return "it is nested too deeply for the schema, or the schema goes in circles over it"
+        except Exception as trouble:  # what a validator can meet in an answer, such as integers that no float holds
+            return f"the schema cannot be applied to it: {_bounded(str(trouble) or type(trouble).__name__)}"
+        return None if error is None else f"at {_bounded(error.json_path)}: {_bounded(error.message)}"
 
     def _value(self, parsed: Any) -> Any:
         if self._expression is None:
             return msgspec.UNSET
-        from jmespath.exceptions import JMESPathError
-
         try:
             return self._expression.search(parsed)
-        except (JMESPathError, RecursionError, TypeError, ValueError) as error:
-            raise UnfitAnswerError(f"the expression of --extract cannot be worked out: {error}") from error
+        except Exception as error:  # of functions on values that they are not made for
+            message = _bounded(str(error) or type(error).__name__)
+            raise UnfitAnswerError(f"the expression of --extract cannot be worked out: {message}") from error
 
 
-def find_json(text: str) -> Iterator[Any]:
-    """JSON values in an answer, the likeliest first.
+async def read_aside(rule: AnswerRule, text: str) -> Structured:
+    """What the rule finds in a text; a long one is read in a thread, to its end also where the task is to end.
 
-    These are the whole text, what stands in code fences, and objects and lists in the midst of prose. What a model
-    thought aloud (up to ``</think>``) is passed over where something follows it.
+    Raises:
+        UnfitAnswerError: See ``AnswerRule.read``.
     """
-    _, thought, rest = text.rpartition(_THOUGHT_END)
-    if thought and rest.strip():
-        text = rest
-    whole = _loaded(text)
-    if whole is not _NOTHING:
-        yield whole
-        return
-    for match in _FENCE.finditer(text):
-        fenced = _loaded(match[2])
-        if fenced is not _NOTHING:
-            yield fenced
-    yield from _in_prose(text)
+    if len(text) < _LONG_TEXT:
+        return rule.read(text)
+    reading = asyncio.ensure_future(asyncio.to_thread(rule.read, text))
+    while not reading.done():
+        # The answer is paid for; whoever delivers it sees by ``Task.cancelling`` that the task is to end.
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([reading])
+    return reading.result()
 
 
 def complaint(unfit: UnfitAnswerError, schema: Mapping[str, Any] | None) -> str:
@@ -138,159 +130,57 @@ def make_rule(
     try:
         return AnswerRule(loaded, expression, retries=retries)
     except ConfigError as error:
-        place = schema if isinstance(schema, str) and error.key == "answer.schema" else source
+        place = schema if isinstance(schema, str) and error.key == SCHEMA_KEY else source
         raise ConfigError(error.message, path=place, key=None if place == schema else error.key) from error
 
 
-def load_schema(path: str) -> Any:
-    """The JSON Schema in a file.
-
-    Raises:
-        ConfigError: It cannot be read or is no JSON.
-    """
-    try:
-        with open(path, "rb") as stream:
-            found = json.loads(stream.read().decode("utf-8-sig"), parse_constant=_refuse)
-    except OSError as error:
-        raise ConfigError(f"the JSON Schema cannot be read: {error.strerror or error}", path=path) from error
-    except RecursionError as error:
-        raise ConfigError("the JSON Schema is nested too deeply", path=path) from error
-    except ValueError as error:
-        raise ConfigError(f"expected a JSON Schema, found no JSON ({error})", path=path) from error
-    if not isinstance(found, dict | bool):
-        raise ConfigError(f"expected a JSON Schema (an object), found {json_type(found)}", path=path)
-    return found
-
-
-def _validator(schema: Mapping[str, Any] | bool) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError, UnknownType
-    from jsonschema.validators import validator_for
-    from referencing import Registry
-
-    plain: Any = dict(schema) if isinstance(schema, Mapping) else schema
-    named = plain.get("$schema") if isinstance(plain, dict) else None
-    unknown: Any = None
-    kind = validator_for(plain, default=unknown if isinstance(named, str) else Draft202012Validator)
-    if kind is None:
-        raise ConfigError(f"found the unknown $schema {named!r}, expected that of a JSON Schema draft", key=_KEY)
-    try:
-        kind.check_schema(plain)
-    except (SchemaError, UnknownType) as error:
-        message = str(error.message if isinstance(error, SchemaError) else error)[:_MOST_WORDS]
-        raise ConfigError(f"this is no JSON Schema: {message}", key=_KEY) from error
-    except RecursionError as error:
-        raise ConfigError("this JSON Schema is nested too deeply", key=_KEY) from error
-    _check_references(plain)
-    registry: Registry[Any] = Registry()  # an empty one: nothing is ever fetched
-    return kind(plain, registry=registry)
-
-
-def _check_references(schema: Any) -> None:
-    """Refuses references that lead nowhere or out of the schema, as no request should go out before that is known.
-
-    Raises:
-        ConfigError: There is one.
-    """
-    anchors, references = set[str](), list[str]()
-    stack = [schema]
-    has_ids = False
-    while stack:
-        item = stack.pop()
-        if isinstance(item, list):
-            stack.extend(item)
-        elif isinstance(item, Mapping):
-            has_ids = has_ids or (item is not schema and isinstance(item.get("$id"), str))
-            anchors |= {item[key] for key in ("$anchor", "$dynamicAnchor") if isinstance(item.get(key), str)}
-            references += [item[key] for key in ("$ref", "$dynamicRef") if isinstance(item.get(key), str)]
-            stack.extend(value for key, value in item.items() if key not in ("const", "enum", "default", "examples"))
-    if has_ids:
-        return
-    for reference in references:
-        if not reference.startswith("#"):
-            raise ConfigError(
-                f"found the reference {reference!r}, expected one inside the schema, as none is fetched", key=_KEY
-            )
-        fragment = reference[1:]
-        if not (_leads_somewhere(schema, fragment) if fragment.startswith("/") else fragment in ("", *anchors)):
-            raise ConfigError(f"the reference {reference!r} leads nowhere in the schema", key=_KEY)
-
-
-def _leads_somewhere(schema: Any, pointer: str) -> bool:
-    from urllib.parse import unquote
-
-    item = schema
-    for part in pointer[1:].split("/"):
-        name = unquote(part).replace("~1", "/").replace("~0", "~")
-        if isinstance(item, Mapping) and name in item:
-            item = item[name]
-        elif isinstance(item, list) and name.isdecimal() and int(name) < len(item):
-            item = item[int(name)]
-        else:
-            return False
-    return True
-
-
 def _compiled(expression: str) -> Any:
+    """The expression, known to call only functions that there are: a call that cannot work costs every answer.
+
+    Raises:
+        ConfigError: It is none.
+    """
     import jmespath
     from jmespath.exceptions import JMESPathError
 
     try:
-        return jmespath.compile(expression)
+        compiled = jmespath.compile(expression)
+        message = next(_call_troubles(compiled.parsed), None)
     except (JMESPathError, RecursionError, ValueError) as error:
         message = " ".join(str(error).split())
-        raise ConfigError(f"expected a JMESPath expression, found {expression!r}: {message}", key=_EXTRACT) from error
+    if message is not None:
+        raise ConfigError(f"expected a JMESPath expression, found {expression!r}: {message}", key=_EXTRACT_KEY)
+    return compiled
 
 
-_KEY, _EXTRACT = "answer.schema", "answer.extract"
-_NOTHING = object()
+def _call_troubles(root: Any) -> Iterator[str]:
+    """What is wrong with the calls in a parsed expression."""
+    from jmespath.functions import Functions
 
-
-def _in_prose(text: str) -> Iterator[Any]:
-    """Objects and lists that stand in a text, outermost ones only."""
-    start, tries = 0, 0
-    while (match := _OPENING.search(text, start)) and tries < _MOST_TRIES:
-        tries += 1
-        try:
-            found, end = _DECODER.raw_decode(text, match.start())
-        except (ValueError, RecursionError):
-            start = match.end()
+    stack = [(root, False)]
+    while stack:
+        node, is_argument = stack.pop()
+        if not isinstance(node, dict):
             continue
-        start = end
-        if nested_within(found, MAX_INPUT_DEPTH):
-            yield found
+        is_call = node["type"] == "function_expression"
+        if is_call:
+            known, given = Functions.FUNCTION_TABLE.get(node["value"]), len(node["children"])
+            if known is None:
+                yield f"there is no function {node['value']}()"
+            else:
+                wanted = len(known["signature"])
+                variadic = wanted > 0 and known["signature"][-1].get("variadic", False)
+                if given < wanted or (given > wanted and not variadic):
+                    yield f"{node['value']}() takes {wanted}{' or more' if variadic else ''} values, not {given}"
+        elif node["type"] == "expref" and not is_argument:
+            yield "& belongs in a call, such as sort_by(items, &name)"
+        stack.extend((child, is_call) for child in node["children"])
 
 
-def _loaded(text: str) -> Any:
-    """The JSON that a text is, or ``_NOTHING``."""
-    try:
-        found = _DECODER.decode(text.strip("\ufeff \t\r\n"))
-    except (ValueError, RecursionError):
-        return _NOTHING
-    # A result line must stay readable for every reader.
-    return found if nested_within(found, MAX_INPUT_DEPTH) else _NOTHING
-
-
-def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
-
-
-def _parse_int(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:
-        _refuse("a number of so many digits")
-    return int(digits)
-
-
-def _parse_float(digits: str) -> float:
-    number = float(digits)
-    if number in (float("inf"), float("-inf")):
-        _refuse("a number that no double can hold")
-    return number
-
-
-_DECODER = json.JSONDecoder(parse_int=_parse_int, parse_float=_parse_float, parse_constant=_refuse)
+def _bounded(text: str) -> str:
+    return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS // 2]} … {text[-_MOST_WORDS // 2 :]}"
 
 
 def _shown(text: str) -> str:
-    short = " ".join(text.split())
+    short = " ".join(text[:2000].split())
     return repr(short if len(short) <= 120 else f"{short[:119]}…")

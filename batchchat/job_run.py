@@ -28,7 +28,7 @@ from batchchat.records import InputFault, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import RunOutput
 from batchchat.run_signals import RunSignals
-from batchchat.shared_answers import Ask, SharedAnswers
+from batchchat.shared_answers import AnswerStore, Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
@@ -79,7 +79,9 @@ class JobRun:
                 for sentence in output.repairs:
                     self._observer.notice(sentence, 0)
                 survey = await self._survey(output)
-                await self._run_pool(output, survey)
+                with AnswerStore() as store:
+                    await self._load_answers(store, survey)
+                    await self._run_pool(output, survey, store)
                 whole = self._stop_reason is None and self._job.limit is None and self._job.sample is None
             finally:
                 if timer is not None:
@@ -180,7 +182,17 @@ class JobRun:
             )
         return found
 
-    async def _run_pool(self, output: RunOutput, survey: Survey | None) -> None:
+    async def _load_answers(self, store: AnswerStore, survey: Survey | None) -> None:
+        """Takes in what may be reused, before a file is touched: one that cannot be read leaves all as it was."""
+        job = self._job
+        if not (job.dedup or job.reuse) or self._stop_reason is not None or _is_done(survey):
+            return
+        own = self._files.results if job.dedup and not self._files.stream else None
+        stopped = lambda: self._stop_reason is not None  # noqa: E731
+        for sentence in await asyncio.to_thread(store.load, job.reuse, own, cancelled=stopped):
+            self._observer.notice(sentence, 0)
+
+    async def _run_pool(self, output: RunOutput, survey: Survey | None, store: AnswerStore) -> None:
         job = self._job
         total = None if survey is None else survey.total
         completed = 0 if survey is None else survey.completed
@@ -205,7 +217,7 @@ class JobRun:
                 f"concurrency is {self._concurrency} and not {job.concurrency}: the limit on open files allows no more",
                 0,
             )
-        if self._stop_reason is not None or (survey is not None and survey.completed == survey.total):
+        if self._stop_reason is not None or _is_done(survey):
             return
         await asyncio.to_thread(self._meter.prepare)
         if self._stop_reason is not None:
@@ -230,14 +242,14 @@ class JobRun:
                 await self._work(worker.complete_prompt, output)
                 return
             shared = SharedAnswers(
-                worker.complete_prompt, lambda prompt_id: self._judge(prompt_id, None), dedup=job.dedup, rule=self._rule
+                store,
+                worker.complete_prompt,
+                lambda prompt_id: self._judge(prompt_id, None),
+                notice=lambda sentence: self._observer.notice(sentence, 0),
+                dedup=job.dedup,
+                rule=self._rule,
             )
-            try:
-                for sentence in await asyncio.to_thread(shared.load, job.reuse, self._files.results):
-                    self._observer.notice(sentence, 0)
-                await self._work(shared.complete, output)
-            finally:
-                shared.close()
+            await self._work(shared.complete, output)
 
     async def _work(self, ask: Ask, output: RunOutput) -> None:
         job = self._job
@@ -358,3 +370,7 @@ class JobRun:
             spent=self._meter.budget.spent,
             price_sources=self._meter.prices.sources,
         )
+
+
+def _is_done(survey: Survey | None) -> bool:
+    return survey is not None and survey.completed == survey.total

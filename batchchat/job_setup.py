@@ -53,6 +53,8 @@ def checked_files(job: JobConfig) -> RunFiles:
     for reused in job.reuse:
         if not os.path.exists(reused):
             raise ConfigError("no such file; --reuse takes the results of another run", path=reused)
+        if os.path.isdir(reused):
+            raise ConfigError("this is a folder; --reuse takes the results of another run", path=reused)
     return run_files(path, job.errors, job.summary)
 
 

@@ -6,9 +6,11 @@ What makes two prompts the same is their fingerprint: model, texts, parameters a
 import asyncio
 import tempfile
 import threading
+from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from typing import BinaryIO
+from operator import itemgetter
+from typing import BinaryIO, Self
 
 import msgspec
 
@@ -19,7 +21,7 @@ from batchchat.ids import IdTable
 from batchchat.jsonl import dump_line, iter_lines, parse_object
 from batchchat.records import Outcome, Prompt, PromptId
 from batchchat.results import outcome_from_object, outcome_to_object
-from batchchat.results.files import is_stream
+from batchchat.results.stored import parse_stored
 
 __all__ = ["AnswerStore", "SharedAnswers"]
 
@@ -27,45 +29,67 @@ Ask = Callable[[Prompt, str, Callable[[Outcome], Awaitable[None]]], Awaitable[No
 Deliver = Callable[[Outcome], Awaitable[None]]
 
 
+_LOOK_UP_EVERY = 256
+
+
+def _never() -> bool:
+    return False
+
+
 class AnswerStore:
     """Answers by fingerprint; their texts lie in a temporary file without a name, in memory there is a number for each.
 
     Blocks; used from threads, one at a time.
+
+    Attributes:
+        trouble: Why the temporary file takes nothing more; None where it does.
     """
 
     def __init__(self) -> None:
         self._offsets = IdTable()
         self._file: BinaryIO | None = None
         self._end = 0
+        self.trouble: str | None = None
+        self._origins: list[tuple[int, str | None]] = []  # from which offset on lines are of which file
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._offsets)
 
-    def add(self, outcome: Outcome, path: str | None) -> None:
-        """Keeps an answer under its fingerprint; the first one stays.
+    def __enter__(self) -> Self:
+        return self
 
-        Args:
-            path: The results file that it is from, None for this run's.
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def add(self, outcome: Outcome) -> None:
+        """Keeps an answer of this run under its fingerprint; the first one stays.
 
         Raises:
             OSError: The temporary file cannot be written.
         """
-        fingerprint = outcome.fingerprint
-        if outcome.completion is None or fingerprint is None:
-            return
-        origin = {"id": outcome.id} if path is None else {"id": outcome.id, "path": path}
-        if outcome.reused_from is not None:
-            origin = outcome.reused_from
-        kept = msgspec.structs.replace(outcome, reused_from=origin, line=None)
-        line = dump_line(outcome_to_object(kept, carry="none"))
+        if outcome.completion is not None and outcome.fingerprint is not None:
+            self._put(outcome.fingerprint, dump_line(outcome_to_object(outcome, carry="none")), None)
+
+    def _put(self, fingerprint: str, line: bytes, path: str | None) -> None:
+        """Keeps a result line, which ends in LF.
+
+        Args:
+            path: The results file that it is from, None for this run's.
+        """
         with self._lock:
-            if fingerprint in self._offsets:
+            if self.trouble or fingerprint in self._offsets:
                 return
-            if self._file is None:
-                self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by ``close``
-            self._file.seek(self._end)
-            self._file.write(line)
+            try:
+                if self._file is None:
+                    self._file = tempfile.TemporaryFile("w+b")  # noqa: SIM115 - closed by ``close``
+                self._file.seek(self._end)
+                self._file.write(line)
+            except OSError as error:
+                self.trouble = str(error.strerror or error)
+                raise
+            if not self._origins or self._origins[-1][1] != path:
+                self._origins.append((self._end, path))
             self._offsets.add(fingerprint, self._end)
             self._end += len(line)
 
@@ -75,12 +99,47 @@ class AnswerStore:
             offset = self._offsets.get(fingerprint)
             if offset is None or self._file is None:
                 return None
-            self._file.seek(offset)
-            found = outcome_from_object(parse_object(self._file.readline()))
-        # The table holds digests of fingerprints.
-        return found if found.fingerprint == fingerprint else None
+            try:
+                self._file.seek(offset)  # which writes what is still to be written
+                line = self._file.readline()
+            except OSError as error:
+                self.trouble = self.trouble or str(error.strerror or error)
+                return None
+            path = self._origins[bisect_right(self._origins, offset, key=itemgetter(0)) - 1][1]
+        found = outcome_from_object(parse_object(line))
+        if found.fingerprint != fingerprint:  # the table holds digests of fingerprints
+            return None
+        origin = {"id": found.id} if path is None else {"id": found.id, "path": path}
+        return msgspec.structs.replace(
+            found, reused_from=found.reused_from or origin, line=None, parsed=msgspec.UNSET, value=msgspec.UNSET
+        )
 
-    def read(self, path: str, *, told_as: str | None) -> tuple[int, int]:
+    def load(self, reuse: Iterable[str], own: str | None, *, cancelled: Callable[[], bool]) -> list[str]:
+        """Reads the results that may be reused, this run's own first; a sentence for each that holds other lines too.
+
+        Args:
+            own: This run's results file, None where its answers do not count.
+            cancelled: Asked now and then; reading ends early where it says so.
+
+        Raises:
+            ConfigError: A file cannot be read.
+        """
+        troubles = []
+        if own is not None:
+            self.read(own, told_as=None, cancelled=cancelled)
+        for path in reuse:
+            others, answers = self.read(path, told_as=path, cancelled=cancelled)
+            if others and not answers and not cancelled():
+                raise ConfigError(
+                    f"found {others} lines and no answer with a fingerprint among them, expected results of batchchat; "
+                    "--reuse takes the results of another run",
+                    path=path,
+                )
+            if others:
+                troubles.append(f"{path}: {others} of its lines hold no answer that can be reused")
+        return troubles
+
+    def read(self, path: str, *, told_as: str | None, cancelled: Callable[[], bool] = _never) -> tuple[int, int]:
         """Takes in the answers of a results file; how many of its lines hold none, and how many do.
 
         Raises:
@@ -90,17 +149,18 @@ class AnswerStore:
         try:
             stream = open_input(path)
             try:
-                for _, line in iter_lines(stream):
+                for number, line in iter_lines(stream):
+                    if not number % _LOOK_UP_EVERY and cancelled():
+                        break
                     try:
-                        outcome = outcome_from_object(parse_object(line))
+                        stored = parse_stored(parse_object(line))
                     except ValueError:
-                        others += 1
-                        continue
-                    if outcome.completion is None or outcome.fingerprint is None:
+                        stored = None
+                    if stored is None or not stored.answered or stored.fingerprint is None:
                         others += 1
                     else:
                         answers += 1
-                        self.add(outcome, told_as)
+                        self._take_in(stored.fingerprint, line + b"\n", told_as)
             finally:
                 stream.close()
         except PromptFileError as error:
@@ -109,47 +169,49 @@ class AnswerStore:
             raise ConfigError(f"cannot be reused ({error.strerror or error})", path=path) from error
         return others, answers
 
+    def _take_in(self, fingerprint: str, line: bytes, path: str | None) -> None:
+        try:
+            self._put(fingerprint, line, path)
+        except OSError as error:
+            raise ConfigError(
+                f"the temporary folder cannot take in answers to share ({error.strerror or error}); "
+                "TMPDIR names another one",
+                path=tempfile.gettempdir(),
+            ) from error
+
     def close(self) -> None:
         """Removes the temporary file."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # what was not written any more
+                self._file.close()
 
 
 class SharedAnswers:
     """Stands between the pool and the worker: asks only for what has no answer yet.
 
     Args:
+        store: Answers that are there already; those of this run come to it. Closed by its owner.
         ask: Asks for one prompt and hands its outcome on; see ``Worker.complete_prompt``.
         failed: Told of a prompt that fails because an equal one did.
+        notice: Told in a sentence, once, that answers of this run cannot be kept.
         dedup: Whether prompts of this run that ask the same are sent once.
         rule: Read anew from a reused text, as the expression may be another one by now.
     """
 
-    def __init__(self, ask: Ask, failed: Callable[[PromptId], None], *, dedup: bool, rule: AnswerRule | None) -> None:
-        self._ask, self._failed, self._dedup, self._rule = ask, failed, dedup, rule
-        self._store = AnswerStore()
+    def __init__(
+        self,
+        store: AnswerStore,
+        ask: Ask,
+        failed: Callable[[PromptId], None],
+        *,
+        notice: Callable[[str], None],
+        dedup: bool,
+        rule: AnswerRule | None,
+    ) -> None:
+        self._store, self._ask, self._failed, self._dedup, self._rule = store, ask, failed, dedup, rule
+        self._notice = notice
+        self._told = False
         self._asking: dict[str, asyncio.Future[Outcome | None]] = {}
-
-    def load(self, reuse: Iterable[str], results: str) -> list[str]:
-        """Reads the results that may be reused, this run's own first; a sentence for each that holds other lines too.
-
-        Raises:
-            ConfigError: A file cannot be read.
-        """
-        troubles = []
-        if self._dedup and not is_stream(results):
-            self._store.read(results, told_as=None)
-        for path in reuse:
-            others, answers = self._store.read(path, told_as=path)
-            if others and not answers:
-                raise ConfigError(
-                    f"found {others} lines and no answer with a fingerprint among them, expected results of batchchat; "
-                    "--reuse takes the results of another run",
-                    path=path,
-                )
-            if others:
-                troubles.append(f"{path}: {others} of its lines hold no answer that can be reused")
-        return troubles
 
     async def complete(self, prompt: Prompt, fingerprint: str, deliver: Deliver) -> None:
         """Hands the prompt's outcome to ``deliver``, asked for or taken from an equal prompt.
@@ -188,29 +250,47 @@ class SharedAnswers:
             await self._look_up_or_ask(prompt, fingerprint, share_and_deliver)
             if answer is not None and answer.completion is not None and answer.reused_from is None:
                 await asyncio.to_thread(self._keep, answer)
+                if self._store.trouble and not self._told:
+                    self._told = True
+                    self._notice(
+                        f"the temporary folder takes no more answers ({self._store.trouble}): "
+                        "prompts that ask the same later on are sent again"
+                    )
         finally:
             if not asking.done():
                 asking.set_result(None)
             del self._asking[fingerprint]
 
     async def _look_up_or_ask(self, prompt: Prompt, fingerprint: str, deliver: Deliver) -> None:
-        stored = await asyncio.to_thread(self._store.get, fingerprint)
+        stored = await asyncio.to_thread(self._look_up, fingerprint) if len(self._store) else None
         if stored is None:
             await self._ask(prompt, fingerprint, deliver)
         else:
             await deliver(self._reused(stored, prompt))
 
+    def _look_up(self, fingerprint: str) -> Outcome | None:
+        """The stored answer as this run's rule reads it; None where it does not fit, which another run's may not."""
+        stored = self._store.get(fingerprint)
+        text = None if stored is None or stored.completion is None else stored.completion.text
+        if stored is None or self._rule is None or text is None:
+            return stored
+        try:
+            found = self._rule.read(text)
+        except UnfitAnswerError:
+            return None
+        return msgspec.structs.replace(stored, parsed=found.parsed, value=found.value)
+
     def _keep(self, answer: Outcome) -> None:
         # An answer that cannot be kept for others is asked for again, which is no reason to stop.
         with suppress(OSError):
-            self._store.add(answer, None)
+            self._store.add(answer)
 
     def _reused(self, outcome: Outcome, prompt: Prompt) -> Outcome:
         """The outcome as that of another prompt: nothing was asked for it, so it has cost nothing."""
         completion = outcome.completion
         if completion is not None:
             completion = msgspec.structs.replace(completion, usage=None, first_delta_s=None)
-        reused = Outcome(
+        return Outcome(
             id=prompt.id,
             index=prompt.index,
             completion=completion,
@@ -224,14 +304,3 @@ class SharedAnswers:
             fingerprint=outcome.fingerprint,
             line=prompt.line,
         )
-        if self._rule is None or completion is None or completion.text is None:
-            return reused
-        try:
-            found = self._rule.read(completion.text)
-        except UnfitAnswerError:
-            return reused
-        return msgspec.structs.replace(reused, parsed=found.parsed, value=found.value)
-
-    def close(self) -> None:
-        """Forgets everything."""
-        self._store.close()

@@ -10,7 +10,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from batchchat.admission import Abandoned, Admission
-from batchchat.answers import AnswerRule, UnfitAnswerError, complaint
+from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
@@ -176,19 +176,27 @@ class Worker:
 
         Raises:
             InvalidResponseError: It never fitted; ``partial`` is the text of the last one.
+            ProviderError: It did not fit and could not be asked for again; ``partial`` likewise.
         """
         rule = self._rule
         if rule is None:
             return await self._answer(request, life)
         request = msgspec.structs.replace(request, answer_schema=rule.schema)
         usage = Usage()
+        error: InvalidResponseError | None = None
         for left in range(rule.retries, -1, -1):
-            completion = await self._answer(request, life)
+            try:
+                completion = await self._answer(request, life)
+            except ProviderError as met:
+                if error is not None:
+                    met.partial = met.partial or error.partial
+                    met.message = f"{met.message} (met when asking again: {error.message})"
+                raise
             usage += completion.usage or Usage()
             if completion.text is None:  # a tool call: there is no text to be read
                 break
             try:
-                life.structured = rule.read(completion.text)
+                life.structured = await read_aside(rule, completion.text)
                 break
             except UnfitAnswerError as unfit:
                 error = self._unfit(completion, unfit, life, again=left > 0)
@@ -205,6 +213,8 @@ class Worker:
         cut = " (finish_reason length: the answer was cut short)" if completion.finish_reason == "length" else ""
         error = InvalidResponseError(f"the answer does not fit: {unfit}{cut}", status=200, partial=completion.text)
         self._count("answered", -1)
+        if not self.attempts["answered"]:
+            del self.attempts["answered"]
         self._count(error.type)
         life.last_error = error
         self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)

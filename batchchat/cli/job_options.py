@@ -254,10 +254,11 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
         overrides["lenient"] = Override(not options["strict"], _origin(ctx, "strict", "--strict"))
     elif lenient := os.environ.get("BATCHCHAT_LENIENT"):
         overrides["lenient"] = Override(lenient, "BATCHCHAT_LENIENT")
-    if options.get("dedup"):
-        overrides["dedup"] = Override(True, _origin(ctx, "dedup", "--dedup"))
-    if options.get("no_nonce_cache"):
-        overrides["nonce_cache"] = Override(False, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
+    # A variable of value 0 says no, also to a job file that says yes.
+    if (dedup := options.get("dedup")) is not None:
+        overrides["dedup"] = Override(dedup, _origin(ctx, "dedup", "--dedup"))
+    if (memory_only := options.get("no_nonce_cache")) is not None:
+        overrides["nonce_cache"] = Override(not memory_only, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
     return load_job(options.get("job"), overrides, os.environ)
 
 

@@ -194,6 +194,19 @@ def test_nonce_cache_is_switched_off_in_every_place(tmp_path) -> None:
     assert job_of("--no-nonce-cache").nonce_cache is False
     assert job_of(environ={"BATCHCHAT_NO_NONCE_CACHE": "1"}).nonce_cache is False
     assert job_of("-j", str(path)).nonce_cache is False
+    assert job_of("-j", str(path), environ={"BATCHCHAT_NO_NONCE_CACHE": "0"}).nonce_cache is True
+
+
+def test_dedup_is_switched_in_every_place(tmp_path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("dedup: true\n")
+    assert job_of().dedup is False
+    assert job_of("--dedup").dedup is True
+    assert job_of("-j", str(path)).dedup is True
+    for word in ("0", "false", "no"):
+        assert job_of("-j", str(path), environ={"BATCHCHAT_DEDUP": word}).dedup is False
+        assert job_of("--dedup", "-j", str(path), environ={"BATCHCHAT_DEDUP": word}).dedup is True
+    assert job_of("-j", str(path), environ={"BATCHCHAT_DEDUP": ""}).dedup is True
 
 
 def test_inputs_and_job_file_come_from_arguments_and_environment(tmp_path) -> None:

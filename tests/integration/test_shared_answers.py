@@ -1,6 +1,9 @@
 """``dedup`` and ``reuse``: what asks the same is sent once, every prompt has its line, nothing is taken for another."""
 
 import asyncio
+import os
+import tempfile
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +12,7 @@ import pytest
 from batchchat.devserver import DevServer, Scenario
 from batchchat.errors import ConfigError
 from batchchat.jsonl import dump_line
+from batchchat.shared_answers import AnswerStore
 from tests.integration.test_run_job import Listener, asked, run
 from tests.runs import read_lines
 
@@ -201,3 +205,97 @@ async def test_a_deadline_that_one_misses_is_missed_by_all_equal_ones(tmp_path):
             report = await ask(server, tmp_path, *same(5), dedup=True, timeout__prompt=0.5)
         assert report.failed == 5
         assert len(server.chats) == 1
+
+
+async def test_what_does_not_fit_the_rule_of_now_is_asked_and_not_taken(tmp_path):
+    lines = [{"id": n, "prompt": f"p {n}"} for n in range(3)]
+    async with DevServer() as server:
+        await ask(server, tmp_path, *lines, to="old.jsonl")
+        server.scenario = Scenario(replies=('{"a": 1}',))
+        report = await ask(server, tmp_path, *lines, answer__extract="a", reuse=[str(tmp_path / "old.jsonl")])
+    assert (report.answered, report.reused) == (3, 0)
+    assert [line["value"] for line in read_lines(tmp_path / "results.jsonl")] == [1, 1, 1]
+
+
+async def test_without_a_rule_of_now_there_is_no_value_of_then(tmp_path):
+    async with DevServer(Scenario(replies=('{"a": 1}',))) as server:
+        await ask(server, tmp_path, {"id": 1, "prompt": "x"}, to="old.jsonl", answer__extract="a")
+        report = await ask(server, tmp_path, {"id": 1, "prompt": "x"}, reuse=[str(tmp_path / "old.jsonl")])
+    assert report.reused == 1
+    (line,) = read_lines(tmp_path / "results.jsonl")
+    assert line["response"] == '{"a": 1}'
+    assert "value" not in line
+    assert "parsed" not in line
+
+
+@pytest.mark.parametrize("broken", ["folder", "no gzip", "no results"])
+async def test_a_file_that_cannot_be_reused_leaves_the_files_of_the_run_as_they_were(tmp_path, broken: str):
+    old = tmp_path / ("old.gz" if broken == "no gzip" else "old")
+    if broken == "folder":
+        old.mkdir()
+    else:
+        old.write_bytes(b'{"id": 1}\n')
+    async with DevServer(Scenario(error_500=1.0)) as server:
+        await ask(server, tmp_path, *same(3), retry__retries=0)
+        before = {path: path.read_bytes() for path in tmp_path.glob("results*")}
+        with pytest.raises(ConfigError, match="reuse"):
+            await ask(server, tmp_path, *same(3), reuse=[str(old)])
+    assert {path: path.read_bytes() for path in tmp_path.glob("results*")} == before
+
+
+async def test_the_first_file_that_has_an_answer_counts_and_a_pipe_is_a_file(tmp_path):
+    async with DevServer() as server:
+        await ask(server, tmp_path, {"id": "a", "prompt": "x"}, to="one.jsonl")
+        await ask(server, tmp_path, *({"id": n, "prompt": n} for n in "xyz"), to="two.jsonl")
+        pipe = tmp_path / "pipe"
+        os.mkfifo(pipe)
+        writer = threading.Thread(target=pipe.write_bytes, args=((tmp_path / "two.jsonl").read_bytes(),))
+        writer.start()
+        reuse = [str(tmp_path / "one.jsonl"), str(pipe), str(tmp_path / "one.jsonl")]
+        report = await ask(server, tmp_path, *({"id": n, "prompt": n} for n in "xyz"), reuse=reuse, dedup=True)
+        writer.join()
+        assert len(server.chats) == 4
+    assert report.reused == 3
+    assert {line["id"]: line["reused_from"] for line in read_lines(tmp_path / "results.jsonl")} == {
+        "x": {"id": "a", "path": reuse[0]},
+        "y": {"id": "y", "path": reuse[1]},
+        "z": {"id": "z", "path": reuse[1]},
+    }
+
+
+async def test_ids_of_both_types_are_named_as_they_are(tmp_path):
+    async with DevServer(Scenario(latency_ms=20)) as server:
+        await ask(server, tmp_path, {"id": 1, "prompt": "x"}, {"id": "1", "prompt": "x"}, dedup=True)
+        assert len(server.chats) == 1
+    first, second = read_lines(tmp_path / "results.jsonl")
+    assert repr(second["reused_from"]["id"]) == repr(first["id"])
+    assert repr(first["id"]) != repr(second["id"])
+
+
+async def test_answers_that_the_temporary_folder_does_not_take_are_asked_again_and_told_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+    listener = Listener()
+    async with DevServer() as server:
+        report = await ask(server, tmp_path, *same(20), dedup=True, concurrency=1, listener=listener)
+        assert len(server.chats) > 1
+    assert (report.exit_code, report.answered) == (0, 20)
+    assert sum("temporary folder" in notice for notice in listener.notices) == 1
+
+
+async def test_an_answer_asked_for_again_is_shared_and_paid_once(tmp_path):
+    lines = [{"id": n, "prompt": "same"} for n in range(5)]
+    async with DevServer(Scenario(replies=("no", '{"a": 1}'), latency_ms=10)) as server:
+        report = await ask(server, tmp_path, *lines, dedup=True, answer__schema={"required": ["a"]})
+        assert len(server.chats) == 2
+    assert (report.answered, report.reused) == (5, 4)
+    assert [line["parsed"] for line in read_lines(tmp_path / "results.jsonl")] == [{"a": 1}] * 5
+
+
+def test_reading_many_answers_ends_soon_after_a_stop(tmp_path):
+    lines = ({"id": n, "response": "x", "fingerprint": f"{n:016x}"} for n in range(5000))
+    old = write(tmp_path / "old.jsonl", *lines)
+    with AnswerStore() as store:
+        assert store.load([str(old)], None, cancelled=lambda: len(store) >= 1000) == []
+        assert 1000 <= len(store) < 2000
+        assert store.get(f"{7:016x}").reused_from == {"id": 7, "path": str(old)}
+        assert store.get(f"{4000:016x}") is None

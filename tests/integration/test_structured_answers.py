@@ -8,6 +8,7 @@ import pytest
 
 from batchchat.devserver import DevServer, Scenario
 from batchchat.errors import ConfigError, ResultsMismatchError
+from batchchat.streaming import stream
 from tests.integration.test_run_job import Listener, run
 from tests.runs import read_lines, write_prompts
 
@@ -128,3 +129,64 @@ async def test_a_schema_from_a_file_and_its_faults(tmp_path):
             await ask(server, tmp_path, answer__schema=str(path), errors=str(path))
         assert json.loads(path.read_text()) == {"type": "int"}
         assert len(server.chats) == 1
+
+
+async def test_a_long_answer_fits_like_a_short_one(tmp_path):
+    long = json.dumps({"answer": 7, "items": ["x" * 10] * 20_000})
+    async with DevServer(Scenario(replies=(json.dumps({"answer": "y" * 50_000}), long))) as server:
+        report, (line,), _ = await ask(server, tmp_path)
+    assert report.exit_code == 0
+    assert len(line["parsed"]["items"]) == 20_000
+    assert report.attempts == {"answered": 1, "invalid_response": 1}
+
+
+async def test_the_last_text_is_kept_where_the_service_refuses_to_be_asked_again(tmp_path):
+    async with DevServer(Scenario(replies=("no idea",), text_input_max_length=100)) as server:
+        report, answers, (error,) = await ask(server, tmp_path, provider__name="ai-engine")
+    assert report.exit_code == 1
+    assert answers == []
+    assert error["error"]["type"] != "invalid_response"
+    assert error["error"]["partial"] == "no idea"
+    assert "found 'no idea'" in error["error"]["message"]
+
+
+@pytest.mark.parametrize("retries", [0, 3])
+async def test_no_unfit_answer_counts_as_answered_attempt(tmp_path, retries: int):
+    async with DevServer(Scenario(replies=("no",))) as server:
+        report, _, (error,) = await ask(server, tmp_path, answer__schema_retries=retries)
+    assert report.attempts == {"invalid_response": retries + 1}
+    assert error["attempts"] == retries + 1
+
+
+async def test_the_errors_of_unfit_answers_are_input_for_another_try(tmp_path):
+    async with DevServer(Scenario(replies=("no",))) as server:
+        await ask(server, tmp_path, 3)
+        server.scenario = Scenario(replies=(GOOD,))
+        errors, results = tmp_path / "results.errors.jsonl", tmp_path / "results.jsonl"
+        settings = {"provider__name": "openai", "provider__model": "m", "answer__schema": SCHEMA}
+        report = await run(server, errors, results, **settings)
+    assert report.exit_code == 0
+    assert sorted(line["id"] for line in read_lines(results)) == ["q-0", "q-1", "q-2"]
+
+
+async def test_a_deadline_of_the_prompt_ends_asking_again(tmp_path):
+    async with DevServer(Scenario(replies=("no",), latency_ms=200)) as server:
+        _, _, (error,) = await ask(server, tmp_path, answer__schema_retries=1000, timeout__prompt=0.7)
+    assert error["error"]["type"] == "timeout"
+    assert "the answer does not fit" in error["error"]["message"]
+
+
+async def test_a_stop_between_two_askings_leaves_the_prompt_to_be_asked(tmp_path):
+    async with DevServer(Scenario(replies=("no",), latency_ms=20)) as server:
+        report, answers, errors = await ask(server, tmp_path, answer__schema_retries=10_000, timeout__run=0.5)
+    assert report.exit_code == 5
+    assert (report.pending, answers, errors) == (1, [], [])
+
+
+async def test_stream_takes_a_schema_and_an_expression(tmp_path):
+    async with DevServer(Scenario(replies=("no", GOOD))) as server:
+        provider = {"name": "openai", "model": "m", "base_url": server.base_url}
+        outcomes = [
+            outcome async for outcome in stream(["a", "b"], provider=provider, answer_schema=SCHEMA, extract="answer")
+        ]
+    assert [(outcome.parsed, outcome.value) for outcome in outcomes] == [({"answer": 7}, 7)] * 2
