@@ -12,7 +12,7 @@ BatchchatError
 └─ ProviderError           one attempt failed; never escapes a worker
    ├─ RateLimitError · ServerError · AttemptTimeoutError · NetworkError · IncompleteError  retryable
    ├─ AuthError · BlockedError · QuotaError                                                stops_run
-   ├─ InvalidRequestError · RefusedError · ProtocolError                                   this prompt only
+   ├─ InvalidRequestError · RefusedError · ProtocolError · AttachmentError                 this prompt only
    └─ InvalidResponseError                                             asked again by its own rule, not by --retries
 
 Errors above ``ProviderError`` reach the user as one sentence: where, what was found, what was expected, what to do.
@@ -21,6 +21,7 @@ Errors above ``ProviderError`` reach the user as one sentence: where, what was f
 from typing import ClassVar, Literal
 
 __all__ = [
+    "AttachmentError",
     "AttemptTimeoutError",
     "AuthError",
     "BatchchatError",
@@ -245,6 +246,12 @@ class ProtocolError(ProviderError):
     """What came back is not what this protocol sends."""
 
     type = "protocol"
+
+
+class AttachmentError(ProviderError):
+    """An image or a file that goes with the prompt went away or changed since the input was read."""
+
+    type = "input"
 
 
 class IncompleteError(ProviderError):

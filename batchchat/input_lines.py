@@ -6,13 +6,13 @@ Source: the forms are those of docs/input.md; the batch line is OpenAI's Batch A
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from batchchat.jsonl import json_type
-from batchchat.records import Prompt, PromptId
+from batchchat.records import Attachment, Prompt, PromptId
 from batchchat.responses_input import chat_from_responses
 
 if TYPE_CHECKING:
     from batchchat.templates import Template
 
-__all__ = ["Ask", "checked_id", "has_text", "read_ask", "take_id", "unwrap_failure"]
+__all__ = ["Ask", "checked_id", "has_text", "read_ask", "take_id"]
 
 _SHOWN_FIELDS = 20
 # Python writes no longer integers as text, and an id is shown in messages.
@@ -20,7 +20,6 @@ _MOST_ID_DIGITS = 4000
 _MOST_ID_BITS = (10**_MOST_ID_DIGITS - 1).bit_length()
 # The way of delivery is the provider's own affair.
 _NO_PARAMS = frozenset(("messages", "model", "stream", "stream_options"))
-_FLAT_KEYS = frozenset(("id", "response", "error", "attempts", "input"))
 
 
 class Ask(NamedTuple):
@@ -32,8 +31,17 @@ class Ask(NamedTuple):
     model: str | None
     params: dict[str, Any]
     chat_id: str | None
+    attachments: tuple[Attachment, ...] = ()
 
-    def to_prompt(self, prompt_id: PromptId, *, index: int, line_number: int, line: dict[str, Any]) -> Prompt:
+    def to_prompt(
+        self,
+        prompt_id: PromptId,
+        *,
+        index: int,
+        line_number: int,
+        line: dict[str, Any],
+        variant: dict[str, Any] | None = None,
+    ) -> Prompt:
         """The prompt that asks for this, with the identity and place that are given."""
         return Prompt(
             id=prompt_id,
@@ -46,6 +54,8 @@ class Ask(NamedTuple):
             params=self.params,
             chat_id=self.chat_id,
             line=line,
+            attachments=self.attachments,
+            variant=variant,
         )
 
 
@@ -132,33 +142,6 @@ def checked_id(value: Any, field: str) -> PromptId:
     return value
 
 
-def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, Any]:
-    """The input object that a line of an errors file carries, with its id again; any other object as it is.
-
-    Both forms of result lines are known; the batch form holds its input and the typed id under ``batchchat``.
-
-    Raises:
-        ValueError: It is the line of an input fault that could not be kept.
-    """
-    error, ours = fields.get("error"), fields.get("batchchat")
-    if "custom_id" in fields and isinstance(ours, dict) and (error is not None or _is_failed(fields.get("response"))):
-        line_id, given = ours.get("id", fields["custom_id"]), ours.get("input")
-    elif fields.keys() >= _FLAT_KEYS and isinstance(error, dict) and "type" in error and fields["response"] is None:
-        line_id, given = fields["id"], fields["input"]
-    else:
-        return fields
-    is_fault = isinstance(error, dict) and "input" in (error.get("type"), error.get("code"))
-    if not isinstance(given, dict):
-        if is_fault:
-            raise ValueError("found an earlier run's input fault without its input; mend the line in its own file")
-        raise _unexpected("an object", "input", given)
-    if is_fault:
-        return given
-    key = id_field or "id"
-    # The id stands first and wins, though the input may have a field of that name.
-    return {key: line_id} | given | {key: line_id}
-
-
 def has_text(content: Any) -> bool:
     """Whether a message's content holds anything: text that is not blank, or a part that is no text."""
     if isinstance(content, str):
@@ -166,10 +149,6 @@ def has_text(content: Any) -> bool:
     return isinstance(content, list) and any(
         not isinstance(part, dict) or not isinstance(part.get("text"), str) or part["text"].strip() for part in content
     )
-
-
-def _is_failed(response: Any) -> bool:
-    return response is None or (isinstance(response, dict) and response.get("status_code") != 200)
 
 
 def _is_batch_line(fields: dict[str, Any]) -> bool:

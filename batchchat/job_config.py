@@ -1,14 +1,16 @@
 """The structs of a job: the reference of the job file's keys, their types, defaults and meaning."""
 
+import os
 from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
 from batchchat.errors import ConfigError
-from batchchat.input_settings import InputSettings
+from batchchat.input_settings import ImageDetail, InputSettings
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
 from batchchat.prices import PriceConfig
+from batchchat.prompt_forms import Examples, FieldNames, TemplateText
 
 __all__ = ["AnswerConfig", "JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
 
@@ -36,16 +38,33 @@ class PromptConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How an input line becomes a prompt.
 
     Attributes:
-        template: Jinja template over the line's fields; without one the line's own form counts.
-        system: Jinja template of the system prompt.
+        template: Jinja template over the line's fields, or ``{file: PATH}`` in the job file's folder; without one the
+            line's own form counts.
+        templates: Several templates by name, one request each; ids become ``id/name``.
+        system: Jinja template of the system prompt, or ``{file: PATH}``.
         id: Field that holds the id; ``id`` or ``custom_id`` without it.
         params: Sampling parameters sent with every prompt.
+        examples: Answered examples that go before every prompt: a path, or ``{path, answer, limit}``.
+        images: Fields with paths or addresses of images that go with the prompt.
+        files: Fields with paths of files that go with the prompt.
+        image_detail: How closely the service is to look at images.
+        file_root: Folder that those paths must not lead out of; the input file's own without it, ``/`` for any.
+        max_file_bytes: Largest image or file, in bytes.
+        n: How often each prompt is asked; from 2 on, ids become ``id#1`` and so on.
     """
 
-    template: Text | None = None
-    system: Text | None = None
+    template: TemplateText | None = None
+    templates: dict[str, TemplateText] = {}
+    system: TemplateText | None = None
     id: Text | None = None
     params: dict[str, Any] = {}
+    examples: Examples | None = None
+    images: FieldNames = []
+    files: FieldNames = []
+    image_detail: ImageDetail | None = None
+    file_root: Text | None = None
+    max_file_bytes: Count = 20 << 20
+    n: Annotated[int, Meta(ge=1, le=10_000)] = 1
 
 
 class AnswerConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -123,6 +142,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         output: Where results go and how.
         provider: ``name`` of the provider and its own settings.
         prompt: How an input line becomes a prompt.
+        matrix: ``model`` or sampling parameters, each with a list of values; every prompt is asked with each of them.
         answer: What an answer must be.
         concurrency: Prompts in flight.
         rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
@@ -134,8 +154,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         prices: Prices by model, or by a pattern such as ``gpt-4*`` or ``*``, in US dollars for a million tokens; they
             go before those of the library genai-prices.
         grace_s: How long prompts in flight may go on after the first signal.
-        limit: Only the first prompts, this many.
-        sample: Only this many prompts, drawn at random.
+        limit: Only the first lines, this many.
+        sample: Only this many lines, drawn at random.
         seed: Seed of ``sample``.
         on_duplicate: Two prompts with one id: an error, the first counts, or ids with a suffix.
         on_change: A stored answer that no longer fits its prompt: an error, asked again, or kept.
@@ -157,6 +177,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     output: OutputConfig = OutputConfig()
     provider: dict[str, Any] = {}
     prompt: PromptConfig = PromptConfig()
+    matrix: dict[str, list[Any]] = {}
     answer: AnswerConfig = AnswerConfig()
     concurrency: Count = 16
     rate: Rates = ()
@@ -188,15 +209,33 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         """What the prompt reader needs of the job.
 
         Raises:
-            ConfigError: No input is named.
+            ConfigError: No input is named, or settings of the prompt exclude each other.
         """
         if not self.input:
             raise ConfigError("no input is named; give INPUT, or input in the job file", path=self.source)
+        prompt = self.prompt
+        if prompt.template is not None and prompt.templates:
+            raise ConfigError(
+                "the job has prompt.template and prompt.templates; leave one of them out",
+                path=self.source,
+                key="prompt",
+            )
         return InputSettings(
             paths=tuple(self.input),
-            prompt_template=self.prompt.template,
-            system_template=self.prompt.system,
-            id_field=self.prompt.id,
+            prompt_template=prompt.template,
+            system_template=prompt.system,
+            templates=prompt.templates,
+            template_folder=None if self.source is None else os.path.dirname(self.source) or ".",
+            examples=prompt.examples,
+            images=tuple(prompt.images),
+            files=tuple(prompt.files),
+            image_detail=prompt.image_detail,
+            file_root=prompt.file_root,
+            max_file_bytes=prompt.max_file_bytes,
+            samples=prompt.n,
+            matrix=self.matrix,
+            seed_param=prompt.params.get("seed"),
+            id_field=prompt.id,
             on_duplicate=self.on_duplicate,
             limit=self.limit,
             sample=self.sample,

@@ -10,6 +10,7 @@ from batchchat.answers import make_rule
 from batchchat.config import JobConfig
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
+from batchchat.fingerprints import fingerprint_of
 from batchchat.job_setup import (
     checked_files,
     fault_outcome,
@@ -23,7 +24,6 @@ from batchchat.limits import Limiter
 from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
-from batchchat.providers.base import digest_of
 from batchchat.records import InputFault, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import RunOutput
@@ -166,6 +166,8 @@ class JobRun:
                 f" (and {found.faults - 1} more faulty lines; 'batchchat check' lists them)" if found.faults > 1 else ""
             )
             raise PromptFileError(fault.path, fault.reason + more, fault.line_number)
+        if not found.faults:
+            self._reader.trust()
         unknown = len(output.completed) - found.completed - len(found.changed)
         if unknown > 0 and not self._errors_are_input and self._job.limit is None and self._job.sample is None:
             self._observer.notice(
@@ -328,10 +330,8 @@ class JobRun:
 
     def _fingerprint(self, prompt: Prompt) -> str:
         params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params
-        identity = self._provider.identity(prompt, params)
-        if self._rule is not None and self._rule.schema is not None:
-            identity["answer_schema"] = self._rule.schema
-        return digest_of(identity)
+        schema = None if self._rule is None else self._rule.schema
+        return fingerprint_of(self._provider, prompt, params, schema)
 
     def _stop_for_results(self, sentence: str) -> None:
         """Results cannot be written: whatever else stopped the run, this is what the user must know."""

@@ -9,28 +9,26 @@ import random
 import stat
 from array import array
 from collections.abc import Iterable, Iterator
-from hashlib import blake2b
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from itertools import chain, islice
+from typing import Any, TypeVar
 
 from batchchat.compress import compression_of, open_input
 from batchchat.csv_rows import iter_rows
 from batchchat.errors import PromptFileError
-from batchchat.ids import IdTable
-from batchchat.input_lines import Ask, read_ask, take_id, unwrap_failure
+from batchchat.expansion import Variant
+from batchchat.failed_lines import unwrap_failure
+from batchchat.input_lines import read_ask, take_id
 from batchchat.input_settings import InputSettings, OnDuplicate
-from batchchat.jsonl import MAX_INPUT_DEPTH, dump_canonical, iter_lines, parse_object
+from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
+from batchchat.line_prompts import LinePrompts, auto_id
 from batchchat.parquet_rows import iter_parquet_rows
 from batchchat.records import InputFault, Prompt, PromptId
-
-if TYPE_CHECKING:
-    from batchchat.templates import Template
+from batchchat.row_ids import RowIds
 
 __all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
 
 T = TypeVar("T")
-# An id's place is kept in one number: which path, and which line of it.
-_LINE_BITS = 40
+Row = list[Prompt | InputFault]
 # An errors file's line holds its input so many levels deep, in its batch form.
 _ERROR_LINE_LEVELS = 2
 
@@ -38,20 +36,28 @@ _ERROR_LINE_LEVELS = 2
 class PromptReader:
     """Prompts and faults of the whole input, in its order; each iteration reads anew.
 
+    Attributes:
+        variants: How many prompts a line makes.
+
     Raises:
-        ConfigError: A template is none.
+        ConfigError: A template is none, or the variants of a line cannot be made.
+        PromptFileError: The file of examples cannot be used.
     """
 
     def __init__(self, settings: InputSettings) -> None:
         self.settings = settings
-        self._prompt = _compiled(settings.prompt_template, "prompt template")
-        self._system = _compiled(settings.system_template, "system template")
+        self._lines = LinePrompts(settings, _iter_records)
+        self.variants = len(self._lines.expansion.variants)
         self._sample: array[int] | None = None
 
     @property
     def reiterable(self) -> bool:
         """Whether the input can be read more than once: no standard input, pipe or device among the paths."""
         return not any(path == "-" or _is_stream(path) for path in self.settings.paths)
+
+    def trust(self) -> None:
+        """Notes that the whole input was right: a file of a prompt that went away since fails that prompt alone."""
+        self._lines.checked = True
 
     def __iter__(self) -> Iterator[Prompt | InputFault]:
         """Reads lazily; a line never raises, it is told as an ``InputFault``.
@@ -61,27 +67,29 @@ class PromptReader:
         """
         count = self.settings.sample
         if count is None:
-            return self._limited()
-        if not self.reiterable:
-            return iter(draw(self._limited(), count, self.settings.seed))
-        return self._sampled(count)
+            rows: Iterable[Row] = self._limited()
+        elif not self.reiterable:
+            rows = draw(self._limited(), count, self.settings.seed)
+        else:
+            rows = self._sampled(count)
+        return chain.from_iterable(rows)
 
-    def _limited(self) -> Iterator[Prompt | InputFault]:
-        items = _Reading(self.settings, self._prompt, self._system).items()
-        return items if self.settings.limit is None else islice(items, self.settings.limit)
+    def _limited(self) -> Iterator[Row]:
+        rows = _Reading(self.settings, self._lines).rows()
+        return rows if self.settings.limit is None else islice(rows, self.settings.limit)
 
-    def _sampled(self, count: int) -> Iterator[Prompt | InputFault]:
-        """Draws indexes in one reading, so that no more than they are kept, and tells their items in another."""
+    def _sampled(self, count: int) -> Iterator[Row]:
+        """Draws indexes in one reading, so that no more than they are kept, and tells their rows in another."""
         if self._sample is None:
-            indexes = (item.index for item in self._limited())
+            indexes = (row[0].index for row in self._limited())
             self._sample = array("Q", draw(indexes, count, self.settings.seed))
         wanted = iter(self._sample)
         index = next(wanted, None)
         if index is None:
             return
-        for item in self._limited():
-            if item.index == index:
-                yield item
+        for row in self._limited():
+            if row[0].index == index:
+                yield row
                 index = next(wanted, None)
                 if index is None:
                     return
@@ -90,76 +98,92 @@ class PromptReader:
 class _Reading:
     """One reading of the input and what it must remember from line to line."""
 
-    def __init__(self, settings: InputSettings, prompt: "Template | None", system: "Template | None") -> None:
-        self._settings, self._prompt, self._system = settings, prompt, system
-        self._id_field, self._on_duplicate = settings.id_field, settings.on_duplicate
-        self._seen = IdTable()
-        self._last_suffix = IdTable()
+    def __init__(self, settings: InputSettings, lines: LinePrompts) -> None:
+        self._settings, self._lines = settings, lines
+        self._id_field = settings.id_field
+        self._expands = bool(lines.expansion)
+        self._ids = RowIds(settings.paths, settings.on_duplicate)
 
-    def items(self) -> Iterator[Prompt | InputFault]:
+    def rows(self) -> Iterator[Row]:
+        """What each line makes; nothing is told of a line that is passed over."""
         index = 0
+        make = self._expanded if self._expands else self._single
         for number, path in enumerate(self._settings.paths):
             for line_number, record in _iter_records(path):
-                item = self._item(record, path, number << _LINE_BITS | line_number, line_number, index)
-                index += 1
-                if item is not None:
-                    yield item
+                if isinstance(record, str):
+                    row: Row | int = [InputFault(path=path, line_number=line_number, index=index, reason=record)]
+                else:
+                    try:
+                        row = make(record, path, RowIds.place(number, line_number), line_number, index)
+                    except ValueError as error:
+                        fault = InputFault(
+                            path=path, line_number=line_number, index=index, reason=str(error), line=self._given(record)
+                        )
+                        row = [fault]
+                if isinstance(row, int):
+                    index += row
+                    continue
+                index += len(row)
+                yield row
 
-    def _item(
-        self, record: dict[str, Any] | str, path: str, place: int, line_number: int, index: int
-    ) -> Prompt | InputFault | None:
-        """The prompt or fault of one record; None where it is a duplicate to pass over."""
-        if isinstance(record, str):
-            return InputFault(path=path, line_number=line_number, index=index, reason=record)
+    def _given(self, record: dict[str, Any]) -> dict[str, Any]:
+        """The input object of a record, as a fault's line keeps it."""
         try:
-            if "error" in record:
-                record = unwrap_failure(record, self._id_field)
-            given, line = take_id(record, self._id_field)
-            ask = read_ask(record, self._prompt, self._system)
-            prompt_id = self._new_id(ask, place) if given is None else self._checked_id(given, place)
-        except ValueError as error:
-            return InputFault(path=path, line_number=line_number, index=index, reason=str(error), line=record)
-        if prompt_id is None:
-            return None
-        return ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)
+            return unwrap_failure(record, self._id_field) if "error" in record else record
+        except ValueError:
+            return record
 
-    def _new_id(self, ask: Ask, place: int) -> PromptId:
-        digest = auto_id(ask)
-        return digest if self._seen.add(digest, place) else self._renamed(digest, place)
-
-    def _checked_id(self, given: PromptId, place: int) -> PromptId | None:
-        """The id that the prompt goes by, or None where it is to be passed over.
+    def _single(self, record: dict[str, Any], path: str, place: int, line_number: int, index: int) -> Row | int:
+        """The one prompt of a record; 1 where it is a duplicate to pass over.
 
         Raises:
-            ValueError: The id has been seen, and that is an error.
+            ValueError: The record makes none.
         """
-        if self._seen.add(given, place):
-            return given
-        if self._on_duplicate == "first":
-            return None
-        if self._on_duplicate == "suffix":
-            return self._renamed(given, place)
-        first = self._seen.get(given) or 0
-        where = f"{self._settings.paths[first >> _LINE_BITS]}:{first & ((1 << _LINE_BITS) - 1)}"
-        raise ValueError(
-            f"duplicate id {given!r} (first at {where}), expected each id once; "
-            "--on-duplicate first passes over it, --on-duplicate suffix renames it"
-        )
+        if "error" in record:
+            self._lines.failed_part(record)
+            record = unwrap_failure(record, self._id_field)
+        given, line = take_id(record, self._id_field)
+        lines = self._lines
+        ask = read_ask(record, lines.prompt, lines.system)
+        if lines.dresses:
+            ask = lines.with_attachments(ask, record, path)
+        prompt_id: PromptId | None
+        if given is None:
+            prompt_id = self._ids.made(auto_id(ask), place)
+        else:
+            prompt_id = self._ids.given(given, place)
+            if prompt_id is None:
+                return 1
+        if lines.dresses:
+            ask = lines.with_examples(ask)
+        return [ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)]
 
-    def _renamed(self, taken: PromptId, place: int) -> str:
-        """``taken-2``, ``taken-3`` …, the next that is free."""
-        number = (self._last_suffix.get(taken) or 1) + 1
-        while not self._seen.add(renamed := f"{taken}-{number}", place):
-            number += 1
-        self._last_suffix.put(taken, number)
-        return renamed
-
-
-def auto_id(ask: Ask) -> str:
-    """The id of a prompt that brings none: ``p-`` and 16 hex digits of BLAKE2b over what is asked."""
-    parts = (("turns", ask.turns), ("system", ask.system), ("model", ask.model), ("params", ask.params))
-    asked = {"messages": ask.messages} | {name: value for name, value in parts if value}
-    return f"p-{blake2b(dump_canonical(asked), digest_size=8).hexdigest()}"
+    def _expanded(self, record: dict[str, Any], path: str, place: int, line_number: int, index: int) -> Row | int:
+        """All prompts of a record, or the one that a line of an errors file stands for; else as ``_single``."""
+        part: Variant | None = None
+        if "error" in record:
+            part = self._lines.failed_part(record)
+            record = unwrap_failure(record, self._id_field)
+        variants = self._lines.expansion.variants if part is None else (part,)
+        given, line = take_id(record, self._id_field)
+        asked = self._lines.asked(record, variants, path)
+        row_id: PromptId | None = given
+        if given is None:
+            row_id = self._ids.made(self._lines.row_digest(line, asked), place)
+        else:
+            # The ids that are made are texts, so that 1 and "1" would make the same ones.
+            text = str(given)
+            found = self._ids.given(text, place) if part is None else self._ids.given_part(text, part.suffix, place)
+            if found is None:
+                return len(variants)
+            row_id = given if found == text else found
+        asked = {name: self._lines.with_examples(ask, name) for name, ask in asked.items()}
+        return [
+            self._lines.prompt_of(
+                asked[variant.template], variant, row_id, index=index + number, line_number=line_number, line=line
+            )
+            for number, variant in enumerate(variants)
+        ]
 
 
 def draw(items: Iterable[T], count: int, seed: int) -> list[T]:
@@ -199,15 +223,6 @@ def _iter_records(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     finally:
         if path != "-":
             stream.close()
-
-
-def _compiled(source: str | None, what: str) -> "Template | None":
-    if source is None:
-        return None
-    # Jinja takes 50 ms to import, which a run without templates need not wait for.
-    from batchchat.templates import Template
-
-    return Template(source, what=what)
 
 
 def _is_stream(path: str) -> bool:

@@ -13,21 +13,29 @@ PromptId = str | int
 
 
 class Attachment(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that a prompt carries, found but not read yet.
+    """An image or a file that a prompt carries, found but not read yet.
 
     Attributes:
-        path: Where it lies, symbolic links resolved.
         kind: What part of a message it becomes.
-        media_type: ``image/png``, told by its first bytes.
-        size: Bytes.
+        given: The path or address as the line has it; an address (``https:``, ``data:``) is passed on as it is.
+        path: Where it lies, symbolic links resolved; None for an address.
+        media_type: ``image/png``, told by its first bytes; empty for an address.
+        size: Bytes; 0 for an address that is not the data itself.
         name: Its name for the service.
+        detail: How closely the service is to look at an image, None for its own choice.
+        stamp: Device, inode and time of its last change, so that a change is noticed.
+        trouble: Why it cannot be sent, where that came up after the whole input had been found to be right.
     """
 
-    path: str
     kind: Literal["image", "file"]
-    media_type: str
-    size: int
-    name: str
+    given: str
+    path: str | None = None
+    media_type: str = ""
+    size: int = 0
+    name: str = ""
+    detail: str | None = None
+    stamp: tuple[int, int, int] | None = None
+    trouble: str | None = None
 
 
 class Prompt(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,7 +53,8 @@ class Prompt(msgspec.Struct, frozen=True, kw_only=True):
         params: Sampling parameters of this line, laid over the job's.
         chat_id: Conversation id that this line sets itself, or None.
         line: The whole input object but its id, carried through untouched into ``input``.
-        attachments: Images and files that go with the last message; read when the prompt is sent.
+        attachments: Images and files that go with the last message of the user, or the first of the turns; read when
+            the prompt is sent.
         variant: Which of several prompts of one line this is; None where a line makes one prompt.
     """
 

@@ -12,12 +12,13 @@ from batchchat.answers import make_rule
 from batchchat.config import JobConfig, provider_config
 from batchchat.durations import parse_rate
 from batchchat.errors import ConfigError, ProviderError, RunStoppedError
+from batchchat.fingerprints import fingerprint_of
 from batchchat.input_lines import read_ask, take_id
 from batchchat.limits import Limiter
 from batchchat.observer import Observers
 from batchchat.pool import PromptSource, WorkerPool
 from batchchat.prompts import auto_id
-from batchchat.providers.base import Provider, ProviderContext, digest_of
+from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.stopping import StopReason, StopRules
@@ -100,8 +101,7 @@ async def stream(
         schema = None if rule is None else rule.schema
 
         def fingerprint(prompt: Prompt) -> str:
-            identity = entered.identity(prompt, {**given, **prompt.params})
-            return digest_of(identity if schema is None else identity | {"answer_schema": schema})
+            return fingerprint_of(entered, prompt, {**given, **prompt.params}, schema)
 
         running = asyncio.create_task(feed.run(_numbered(prompts), worker, fingerprint))
         try:

@@ -4,17 +4,88 @@ import json
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
-from jinja2 import StrictUndefined, TemplateError, TemplateSyntaxError, Undefined, UndefinedError
+from jinja2 import (
+    StrictUndefined,
+    TemplateError,
+    TemplateNotFound,
+    TemplateSyntaxError,
+    Undefined,
+    UndefinedError,
+    nodes,
+)
 from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batchchat.errors import ConfigError
+from batchchat.template_files import TemplateFolder
 
-__all__ = ["MAX_RENDERED_CHARS", "Template"]
+__all__ = ["MAX_RENDERED_CHARS", "Template", "TemplateLibrary"]
 
 MAX_RENDERED_CHARS = 64 << 20
 _MAX_POWER_BITS = 1 << 20
 _SHOWN_FIELDS = 20
+
+
+class TemplateLibrary:
+    """Compiles templates that may load others from one folder.
+
+    Args:
+        folder: The job file's folder; None where there is no job file.
+    """
+
+    def __init__(self, folder: str | None = None) -> None:
+        self._files = TemplateFolder(folder)
+        self._environment = _make_environment(self._files)
+
+    def read(self, name: str, *, what: str) -> "Template":
+        """The template that a file holds.
+
+        Raises:
+            ConfigError: The file cannot be used, or holds no template.
+        """
+        try:
+            source = self._files.read(name)
+        except TemplateError as error:
+            raise ConfigError(f"the {what}: {_told(error)}") from error
+        return self.compile(source, what=f"{what} {name}")
+
+    def compile(self, source: str, *, what: str) -> "Template":
+        """The template of a source; what it names of other templates is loaded as well.
+
+        Args:
+            source: Jinja source; a newline at its end is kept.
+            what: What to call it in messages: ``prompt template``.
+
+        Raises:
+            ConfigError: The source is no template, or names one that is none.
+        """
+        try:
+            compiled = self._environment.from_string(source)
+            self._load_named(source, {})
+        except TemplateSyntaxError as error:
+            place = f"{error.name!r}, line" if error.name else "line"
+            raise ConfigError(f"the {what} is no Jinja template: {place} {error.lineno}: {error.message}") from error
+        except TemplateError as error:
+            raise ConfigError(f"the {what}: {_told(error)}") from error
+        except (RecursionError, MemoryError, OverflowError, SyntaxError) as error:
+            raise ConfigError(f"the {what} cannot be compiled: {_told(error)}") from error
+        return Template(source, compiled, what)
+
+    def _load_named(self, source: str, seen: dict[str, None], name: str | None = None) -> None:
+        """Loads what a source names by plain text, so that a fault there is found before the first line."""
+        tree = self._environment.parse(source, name)
+        for node in tree.find_all((nodes.Include, nodes.Extends, nodes.Import, nodes.FromImport)):
+            named = node.template  # type: ignore[attr-defined]
+            if not isinstance(named, nodes.Const) or not isinstance(named.value, str) or named.value in seen:
+                continue
+            seen[named.value] = None
+            try:
+                self._environment.get_template(named.value)
+            except TemplateNotFound:
+                if not getattr(node, "ignore_missing", False):
+                    raise
+            else:
+                self._load_named(self._files.read(named.value), seen, named.value)
 
 
 class Template:
@@ -23,23 +94,10 @@ class Template:
     Besides the line's fields by their names there is ``fields``, the whole line, for names that are no identifiers:
     ``{{ fields["Question text"] }}``. ``tojson`` writes plain JSON. A missing field may be asked for with ``default``
     or ``is defined``.
-
-    Args:
-        source: Jinja source; a newline at its end is kept.
-        what: What to call it in messages: ``prompt template``.
-
-    Raises:
-        ConfigError: The source is no template.
     """
 
-    def __init__(self, source: str, *, what: str) -> None:
-        self.source, self._what = source, what
-        try:
-            self._template = _ENVIRONMENT.from_string(source)
-        except TemplateSyntaxError as error:
-            raise ConfigError(f"the {what} is no Jinja template: line {error.lineno}: {error.message}") from error
-        except (RecursionError, MemoryError, OverflowError, SyntaxError) as error:
-            raise ConfigError(f"the {what} cannot be compiled: {_told(error)}") from error
+    def __init__(self, source: str, compiled: Any, what: str) -> None:
+        self.source, self._template, self._what = source, compiled, what
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The template's text for one line.
@@ -101,8 +159,16 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
-def _make_environment() -> _Environment:
-    environment = _Environment(undefined=StrictUndefined, autoescape=False, keep_trailing_newline=True)
+def _make_environment(files: TemplateFolder) -> _Environment:
+    # No template is looked up on the disk again once it is loaded, and none is dropped for another.
+    environment = _Environment(
+        undefined=StrictUndefined,
+        autoescape=False,
+        keep_trailing_newline=True,
+        loader=files,
+        auto_reload=False,
+        cache_size=-1,
+    )
     filters: dict[str, Callable[..., Any]] = environment.filters
     filters["tojson"] = _to_json
     # A line that lacks a field of such a name must be told, not filled with Jinja's own toy.
@@ -111,14 +177,11 @@ def _make_environment() -> _Environment:
     return environment
 
 
-_ENVIRONMENT = _make_environment()
-
-
 def _told(error: BaseException) -> str:
     if isinstance(error, RecursionError):
         return "it calls itself too deeply"
-    if isinstance(error, TypeError) and "no loader" in str(error):
-        return "it loads another template, which is not possible here"
+    if isinstance(error, TemplateSyntaxError):
+        return f"{error.name!r}, line {error.lineno}: {error.message}"
     if isinstance(error, TemplateError):
         return str(error.message)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

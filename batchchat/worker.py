@@ -11,6 +11,7 @@ import msgspec
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
+from batchchat.attachments import attached_at, with_attachments
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
@@ -248,6 +249,8 @@ class Worker:
         if not life.holds_slot:
             await self._slots.acquire()
             life.holds_slot = True
+        if life.prompt.attachments:
+            request = await _with_files(request, life.prompt)
         try:
             await self._admission.expect(request)
             life.begin()
@@ -295,6 +298,17 @@ class Worker:
 
     def _count(self, outcome: str, more: int = 1) -> None:
         self.attempts[outcome] = self.attempts.get(outcome, 0) + more
+
+
+async def _with_files(request: ChatRequest, prompt: Prompt) -> ChatRequest:
+    """The request with the images and files of its prompt, which are read anew for each attempt and kept no longer.
+
+    Raises:
+        AttachmentError: One of them cannot be read any more.
+    """
+    at = attached_at(prompt.messages, prompt.turns)
+    messages = await asyncio.to_thread(with_attachments, request.messages, prompt.attachments, at)
+    return msgspec.structs.replace(request, messages=messages)
 
 
 def _asked_further(request: ChatRequest, text: str) -> ChatRequest:

@@ -148,6 +148,9 @@ def test_documented_keys_exist() -> None:
         "input",
         "provider",
         "prices",
+        "prompt.templates",
+        "prompt.image_detail",
+        "prompt.max_file_bytes",
     }
     assert set(table) <= known
     assert len(table) == len(set(table))

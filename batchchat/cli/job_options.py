@@ -73,6 +73,42 @@ _OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
             "help": "Sampling parameter, such as temperature=0; repeatable.",
         },
     ),
+    (
+        ("--examples",),
+        "prompt.examples",
+        {"metavar": "FILE", "help": "Answered examples that go before every prompt (few-shot)."},
+    ),
+    (
+        ("--image-field",),
+        "prompt.images",
+        {
+            "multiple": True,
+            "type": _LINES,
+            "metavar": "NAME",
+            "help": "Field with paths or URLs of images; repeatable.",
+        },
+    ),
+    (
+        ("--file-field",),
+        "prompt.files",
+        {"multiple": True, "type": _LINES, "metavar": "NAME", "help": "Field with paths of files; repeatable."},
+    ),
+    (
+        ("--file-root",),
+        "prompt.file_root",
+        {"metavar": "DIR", "help": "Folder that those paths must not lead out of.  [default: the input file's]"},
+    ),
+    (("--n",), "prompt.n", {"metavar": "N", "help": "Ask each prompt N times; ids become id#1 … id#N."}),
+    (
+        ("--matrix",),
+        "matrix",
+        {
+            "multiple": True,
+            "type": _LINES,
+            "metavar": "KEY=V1,V2,…",
+            "help": "Ask each prompt with every value of model or of a sampling parameter; repeatable.",
+        },
+    ),
     (("--schema",), "answer.schema", {"metavar": "FILE", "help": "JSON Schema that every answer must fit."}),
     (
         ("--schema-retries",),
@@ -245,7 +281,10 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
         if value is None or value == ():
             continue
         origin = _origin(ctx, name, option)
-        if key in ("provider.headers", "prompt.params"):
+        if key == "matrix":
+            for part_key, text in _pairs(key, value, option):
+                overrides[f"{key}.{part_key}"] = Override(_values(part_key, text, option), origin)
+        elif key in ("provider.headers", "prompt.params"):
             for part_key, part in _pairs(key, value, option):
                 overrides[f"{key}.{part_key}"] = Override(part, origin)
         else:
@@ -271,8 +310,19 @@ def _pairs(key: str, values: tuple[str, ...], option: str) -> list[tuple[str, An
         if not found or not name.strip():
             form = "'Name: value'" if separator == ":" else "key=value"
             raise click.UsageError(f"{option}: expected {form}, found {name.strip()!r} without {separator!r}")
-        pairs.append((name.strip(), value.strip() if separator == ":" else _scalar(value)))
+        pairs.append((name.strip(), _scalar(value) if key == "prompt.params" else value.strip()))
     return pairs
+
+
+def _values(key: str, text: str, option: str) -> list[Any]:
+    """Values of one key of the matrix: a JSON list, or what stands between commas."""
+    listed = _scalar(text) if text.startswith("[") else None
+    if isinstance(listed, list):
+        return listed
+    parts = [part.strip() for part in text.split(",")]
+    if not all(parts):
+        raise click.UsageError(f"{option}: expected {key}=VALUE,VALUE,…, found {text!r}")
+    return parts if key == "model" else [_scalar(part) for part in parts]
 
 
 def _scalar(text: str) -> Any:

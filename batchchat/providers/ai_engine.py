@@ -105,6 +105,23 @@ class AIEngine:
             self._context.notice(self.nonces.trouble, 0)
         await self._http.__aexit__()
 
+    def check_prompt(self, prompt: Prompt) -> None:
+        """Finds before any request what this protocol cannot carry.
+
+        Raises:
+            ConfigError: The prompt has images or files, or the job's matrix is over what is the site owner's to choose.
+        """
+        if prompt.attachments:
+            raise ConfigError(f"{self.kind} takes text only; leave images and files out, or use provider openai")
+        variant = prompt.variant or {}
+        params = variant.get("params", {})
+        reserved = ["model"] if "model" in variant else [name for name in params if not site_params({name: 0})]
+        if reserved:
+            raise ConfigError(
+                f"{reserved[0]} is the choice of the site's owner with {self.kind}, so no matrix can be made of it",
+                key="matrix",
+            )
+
     def identity(self, prompt: Prompt, params: Mapping[str, Any]) -> dict[str, Any]:
         """Bot, texts and parameters: what the answer depends on, and nothing else."""
         return {

@@ -19,6 +19,7 @@ from batchchat.cli.run import resume_command
 from batchchat.config import JobConfig
 from batchchat.durations import Rate
 from batchchat.errors import ConfigError
+from batchchat.input_settings import ExamplesFile
 from tests.runs import (
     BATCHCHAT,
     assert_all_answered,
@@ -43,6 +44,11 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--prompt", "{{ q }}", "{{ r }}", "prompt.template", "{{ q }}", None),
     ("--system", "{{ s }}", "{{ t }}", "prompt.system", "{{ s }}", None),
     ("--id-field", "key", "nr", "prompt.id", "key", None),
+    ("--examples", "e.jsonl", "f.jsonl", "prompt.examples", ExamplesFile(path="e.jsonl"), None),
+    ("--image-field", "image", "photo", "prompt.images", ["image"], []),
+    ("--file-field", "pdf", "doc", "prompt.files", ["pdf"], []),
+    ("--file-root", "d", "e", "prompt.file_root", "d", None),
+    ("--n", "5", "2", "prompt.n", 5, 1),
     ("--concurrency", "3", "4", "concurrency", 3, 16),
     ("--rate", "5/s", "6/s", "rate", (Rate(5, 1.0),), ()),
     ("--burst", "2", "3", "burst", 2, 1),
@@ -119,7 +125,7 @@ def job_file(folder: Path, key: str, text: str) -> str:
 def test_table_above_holds_every_option_with_a_value() -> None:
     valued = {parameter.opts[-1] for parameter in run_command.params
               if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count}  # fmt: skip
-    assert valued - set(NAMES) == {"--header", "--param", "--job", "--log-format", "--show", "--env-file"}
+    assert valued - set(NAMES) == {"--header", "--param", "--matrix", "--job", "--log-format", "--show", "--env-file"}
 
 
 @pytest.mark.parametrize(("option", "text", "other", "key", "value", "default"), OPTIONS, ids=NAMES)
@@ -132,6 +138,20 @@ def test_option_wins_over_environment_over_job_file_over_default(
     assert value_of(job_of("-j", other_file), key) != value
     assert value_of(job_of("-j", other_file, environ={variable(option): text}), key) == value
     assert value_of(job_of("-j", other_file, option, text, environ={variable(option): other}), key) == value
+
+
+def test_matrix_is_given_by_options(tmp_path: Path) -> None:
+    job = job_of("--matrix", "model=a, 4", "--matrix", "temperature=0,0.7,x", "--matrix", 'stop=[",",";"]')
+    assert job.matrix == {"model": ["a", "4"], "temperature": [0, 0.7, "x"], "stop": [",", ";"]}
+    (tmp_path / "job.yaml").write_text("matrix: {model: [m], top_p: [1]}")
+    job = job_of("-j", str(tmp_path / "job.yaml"), environ={"BATCHCHAT_MATRIX": "model=a,b\nseed=1,2"})
+    assert job.matrix == {"model": ["a", "b"], "top_p": [1], "seed": [1, 2]}
+
+
+@pytest.mark.parametrize("text", ["model", "model=", "model=a,,b", "=a"])
+def test_matrix_that_is_none_is_told(text: str) -> None:
+    with pytest.raises(click.UsageError, match="--matrix: expected "):
+        job_of("--matrix", text)
 
 
 @pytest.mark.parametrize(

@@ -1,18 +1,26 @@
 """Templates over a line's fields."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from batchchat import templates
 from batchchat.errors import ConfigError
-from batchchat.templates import Template
+from batchchat.template_files import MAX_TEMPLATE_BYTES
+from batchchat.templates import Template, TemplateLibrary
+
+
+def compiled(source: str, folder: Path | None = None) -> Template:
+    return TemplateLibrary(None if folder is None else str(folder)).compile(source, what="prompt template")
 
 
 def render(source: str, **fields: object) -> str:
-    return Template(source, what="prompt template").render(fields)
+    return compiled(source).render(fields)
 
 
 def refusal(source: str, **fields: object) -> str:
-    template = Template(source, what="prompt template")
+    template = compiled(source)
     with pytest.raises(ValueError) as caught:
         template.render(fields)
     return str(caught.value)
@@ -60,9 +68,9 @@ def test_missing_field_may_have_a_default() -> None:
 
 def test_syntax_error_names_the_line_of_the_template() -> None:
     with pytest.raises(ConfigError, match="the system template is no Jinja template: line 2: "):
-        Template("ok\n{{ broken", what="system template")
+        TemplateLibrary().compile("ok\n{{ broken", what="system template")
     with pytest.raises(ConfigError, match="No filter named 'nope'"):
-        Template("{{ x | nope }}", what="prompt template")
+        compiled("{{ x | nope }}")
 
 
 @pytest.mark.parametrize(
@@ -81,7 +89,7 @@ def test_syntax_error_names_the_line_of_the_template() -> None:
 )
 def test_sandbox_holds(source: str) -> None:
     line = {"x": "text", "items": [1]}
-    template = Template(source, what="prompt template")
+    template = compiled(source)
     with pytest.raises(ValueError, match=r"^prompt template: "):
         template.render(line)
     assert line == {"x": "text", "items": [1]}
@@ -110,11 +118,121 @@ def test_output_is_bounded() -> None:
 
 
 @pytest.mark.parametrize("source", ["{% include 'x' %}", "{% extends 'x' %}", "{% import 'x' as y %}"])
-def test_other_templates_are_out_of_reach(source: str) -> None:
-    assert refusal(source) == "prompt template: it loads another template, which is not possible here"
+def test_without_a_job_file_no_other_template_is_in_reach(source: str) -> None:
+    with pytest.raises(
+        ConfigError, match=r"^the prompt template: 'x' cannot be loaded, .* job file's folder; give -j$"
+    ):
+        compiled(source)
+    assert "cannot be loaded" in refusal("{% include name %}", name="x")
+
+
+class TestFiles:
+    """Templates that a template loads from the job file's folder."""
+
+    @pytest.fixture
+    def folder(self, tmp_path: Path) -> Path:
+        (tmp_path / "job" / "parts").mkdir(parents=True)
+        (tmp_path / "secret.txt").write_text("secret")
+        return tmp_path / "job"
+
+    def write(self, folder: Path, **files: str) -> None:
+        for name, text in files.items():
+            (folder / f"{name}.j2").write_text(text)
+
+    def test_include_import_and_extends_work(self, folder: Path) -> None:
+        self.write(folder, head="[{{ topic }}] ", base="<{% block body %}{% endblock %}>\n")
+        (folder / "parts" / "macros.j2").write_text("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}")
+        template = compiled("{% include 'head.j2' %}{{ question }}", folder)
+        assert template.render({"topic": "t", "question": "why"}) == "[t] why"
+        template = compiled("{% from 'parts/macros.j2' import twice %}{{ twice(q) }}", folder)
+        assert template.render({"q": "é"}) == "éé"
+        template = compiled("{% extends 'base.j2' %}{% block body %}{{ q | tojson }}{% endblock %}", folder)
+        assert template.render({"q": ["<"]}) == '<["<"]>\n'
+
+    def test_a_byte_order_mark_and_line_ends_of_windows_are_fine(self, folder: Path) -> None:
+        (folder / "a.j2").write_bytes(b"\xef\xbb\xbf{{ q }}\r\nb")
+        assert compiled("{% include 'a.j2' %}", folder).render({"q": 1}) == "1\nb"
+
+    @pytest.mark.parametrize(
+        "name", ["../secret.txt", "parts/../../secret.txt", "/etc/hostname", "", "a\\b", "link.j2", "linked/secret.txt"]
+    )
+    @pytest.mark.parametrize("form", ["{{% include {!r} %}}", "{{% import {!r} as x %}}", "{{% extends {!r} %}}"])
+    def test_nothing_outside_of_the_folder_is_read(self, folder: Path, name: str, form: str) -> None:
+        os.symlink("../secret.txt", folder / "link.j2")
+        os.symlink("..", folder / "linked")
+        with pytest.raises(ConfigError, match="job file's folder"):
+            compiled(form.format(name), folder)
+        template = compiled("{% include name %}", folder)
+        with pytest.raises(ValueError, match="job file's folder") as caught:
+            template.render({"name": name})
+        assert "secret\n" not in str(caught.value)
+
+    def test_a_link_inside_of_the_folder_is_fine(self, folder: Path) -> None:
+        self.write(folder, real="x")
+        os.symlink("real.j2", folder / "link.j2")
+        assert compiled("{% include 'link.j2' %}", folder).render({}) == "x"
+
+    def test_what_is_no_file_of_text_is_told(self, folder: Path) -> None:
+        os.mkfifo(folder / "pipe")
+        (folder / "binary").write_bytes(b"\xff\xfe")
+        (folder / "big").write_bytes(b"x" * (MAX_TEMPLATE_BYTES + 1))
+        for name, told in (
+            ("pipe", "expected a file"),
+            ("parts", "directory"),
+            ("binary", "not UTF-8"),
+            ("big", "1 MiB"),
+        ):
+            with pytest.raises(ConfigError, match=told):
+                compiled(f"{{% include '{name}' %}}", folder)
+
+    def test_a_missing_file_is_told_before_any_line(self, folder: Path) -> None:
+        with pytest.raises(ConfigError, match=r"the prompt template: there is no file 'no.j2' in .*job$"):
+            compiled("{% if x %}{% include 'no.j2' %}{% endif %}", folder)
+        self.write(folder, outer="{% include 'inner.j2' %}", inner="{% include 'no.j2' %}")
+        with pytest.raises(ConfigError, match=r"there is no file 'no.j2'"):
+            compiled("{% include 'outer.j2' %}", folder)
+
+    def test_a_missing_file_may_be_passed_over(self, folder: Path) -> None:
+        self.write(folder, a="A")
+        assert compiled("x{% include 'no.j2' ignore missing %}", folder).render({}) == "x"
+        assert compiled("{% include ['no.j2', 'a.j2'] %}", folder).render({}) == "A"
+
+    def test_a_faulty_file_is_named_with_its_line(self, folder: Path) -> None:
+        self.write(folder, bad="ok\n{{ broken")
+        with pytest.raises(ConfigError, match=r"'bad.j2', line 2: "):
+            compiled("{% include 'bad.j2' %}", folder)
+        with pytest.raises(ValueError, match=r"^prompt template: 'bad.j2', line 2: "):
+            compiled("{% include name %}", folder).render({"name": "bad.j2"})
+
+    def test_a_name_that_a_line_gives_is_a_fault_of_that_line(self, folder: Path) -> None:
+        self.write(folder, en="Hello {{ who }}")
+        template = compiled("{% include lang ~ '.j2' %}", folder)
+        assert template.render({"lang": "en", "who": "you"}) == "Hello you"
+        with pytest.raises(ValueError, match=r"^prompt template: there is no file 'xx.j2' in "):
+            template.render({"lang": "xx", "who": "you"})
+
+    def test_the_sandbox_holds_in_files(self, folder: Path) -> None:
+        self.write(folder, bad="{{ ''.__class__.__mro__ }}", loop="{% include 'loop.j2' %}", undefined="{{ nope }}")
+        for name in ("bad", "loop", "undefined"):
+            with pytest.raises(ValueError, match=r"^prompt template: "):
+                compiled(f"{{% include '{name}.j2' %}}", folder).render({"x": 1})
+
+    def test_files_are_read_once(self, folder: Path) -> None:
+        self.write(folder, a="first")
+        template = compiled("{% include 'a.j2' %}", folder)
+        self.write(folder, a="second")
+        assert template.render({}) == "first"
+
+    def test_a_template_may_be_a_file_itself(self, folder: Path) -> None:
+        self.write(folder, main="{% include 'parts/x' %}!")
+        (folder / "parts" / "x").write_text("{{ q }}")
+        library = TemplateLibrary(str(folder))
+        assert library.read("main.j2", what="prompt template").render({"q": 1}) == "1!"
+        with pytest.raises(ConfigError, match=r"the prompt template: there is no file 'no.j2'"):
+            library.read("no.j2", what="prompt template")
 
 
 def test_one_line_leaves_nothing_for_the_next() -> None:
-    template = Template("{% set seen = x | default('fresh') %}{{ seen }}", what="prompt template")
+    template = compiled("{% set seen = x | default('fresh') %}{{ seen }}")
     assert template.render({"x": "first"}) == "first"
     assert template.render({}) == "fresh"

@@ -1,0 +1,82 @@
+"""The ids of the input's lines: each once, or told where it stood before."""
+
+from collections.abc import Sequence
+
+from batchchat.ids import IdTable
+from batchchat.input_settings import OnDuplicate
+from batchchat.records import PromptId
+
+__all__ = ["RowIds"]
+
+# An id's place is kept in one number: which path, and which line of it.
+_LINE_BITS = 40
+
+
+class RowIds:
+    """Ids seen so far in one reading, with the places where they stood.
+
+    Args:
+        paths: The input files, for messages.
+    """
+
+    def __init__(self, paths: Sequence[str], on_duplicate: OnDuplicate) -> None:
+        self._paths, self._on_duplicate = paths, on_duplicate
+        self._seen = IdTable()
+        self._last_suffix = IdTable()
+        self._parts = IdTable()
+        self._part_rows = IdTable()
+
+    @staticmethod
+    def place(path_number: int, line_number: int) -> int:
+        """A place as the number that is kept."""
+        return path_number << _LINE_BITS | line_number
+
+    def made(self, digest: str, place: int) -> str:
+        """The id of a line that brings none, of a digest of what it asks."""
+        return digest if self._seen.add(digest, place) else self._renamed(digest, place)
+
+    def given(self, row_id: PromptId, place: int) -> PromptId | None:
+        """The id that a line goes by, or None where it is to be passed over.
+
+        Raises:
+            ValueError: The id has been seen, and that is an error.
+        """
+        first = self._part_rows.get(row_id) if len(self._part_rows) else None
+        if first is None and self._seen.add(row_id, place):
+            return row_id
+        return self._repeated(row_id, self._seen.get(row_id) if first is None else first, place)
+
+    def given_part(self, row_id: PromptId, suffix: str, place: int) -> PromptId | None:
+        """As ``given``, for a line that stands for one of the prompts of an input line, as an errors file's does.
+
+        Raises:
+            ValueError: That prompt has been seen, and that is an error.
+        """
+        prompt_id = f"{row_id}{suffix}"
+        first = self._seen.get(row_id)
+        if first is None and self._parts.add(prompt_id, place):
+            self._part_rows.put(row_id, place)
+            return row_id
+        return self._repeated(row_id, self._parts.get(prompt_id) if first is None else first, place, prompt_id)
+
+    def _repeated(
+        self, row_id: PromptId, first: int | None, place: int, told: PromptId | None = None
+    ) -> PromptId | None:
+        if self._on_duplicate == "first":
+            return None
+        if self._on_duplicate == "suffix":
+            return self._renamed(row_id, place)
+        first = first or 0
+        where = f"{self._paths[first >> _LINE_BITS]}:{first & ((1 << _LINE_BITS) - 1)}"
+        raise ValueError(
+            f"duplicate id {row_id if told is None else told!r} (first at {where}), expected each id once; "
+            "--on-duplicate first passes over it, --on-duplicate suffix renames it"
+        )
+
+    def _renamed(self, taken: PromptId, place: int) -> str:
+        """``taken-2``, ``taken-3`` …, the next that is free."""
+        number = (self._last_suffix.get(taken) or 1) + 1
+        while not self._seen.add(renamed := f"{taken}-{number}", place):
+            number += 1
+        self._last_suffix.put(taken, number)
+        return renamed
