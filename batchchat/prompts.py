@@ -23,7 +23,7 @@ from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
 from batchchat.line_prompts import LinePrompts, auto_id
 from batchchat.parquet_rows import iter_parquet_rows
 from batchchat.records import InputFault, Prompt, PromptId
-from batchchat.row_ids import RowIds
+from batchchat.row_ids import LINE_BITS, RowIds
 
 __all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
 
@@ -114,7 +114,7 @@ class _Reading:
                     row: Row | int = [InputFault(path=path, line_number=line_number, index=index, reason=record)]
                 else:
                     try:
-                        row = make(record, path, RowIds.place(number, line_number), line_number, index)
+                        row = make(record, path, number << LINE_BITS | line_number, line_number, index)
                     except ValueError as error:
                         fault = InputFault(
                             path=path, line_number=line_number, index=index, reason=str(error), line=self._given(record)

@@ -6,10 +6,10 @@ from batchchat.ids import IdTable
 from batchchat.input_settings import OnDuplicate
 from batchchat.records import PromptId
 
-__all__ = ["RowIds"]
+__all__ = ["LINE_BITS", "RowIds"]
 
-# An id's place is kept in one number: which path, and which line of it.
-_LINE_BITS = 40
+# A place is one number: which path, and in these bits which line of it.
+LINE_BITS = 40
 
 
 class RowIds:
@@ -25,11 +25,7 @@ class RowIds:
         self._last_suffix = IdTable()
         self._parts = IdTable()
         self._part_rows = IdTable()
-
-    @staticmethod
-    def place(path_number: int, line_number: int) -> int:
-        """A place as the number that is kept."""
-        return path_number << _LINE_BITS | line_number
+        self._has_parts = False
 
     def made(self, digest: str, place: int) -> str:
         """The id of a line that brings none, of a digest of what it asks."""
@@ -41,7 +37,7 @@ class RowIds:
         Raises:
             ValueError: The id has been seen, and that is an error.
         """
-        first = self._part_rows.get(row_id) if len(self._part_rows) else None
+        first = self._part_rows.get(row_id) if self._has_parts else None
         if first is None and self._seen.add(row_id, place):
             return row_id
         return self._repeated(row_id, self._seen.get(row_id) if first is None else first, place)
@@ -56,6 +52,7 @@ class RowIds:
         first = self._seen.get(row_id)
         if first is None and self._parts.add(prompt_id, place):
             self._part_rows.put(row_id, place)
+            self._has_parts = True
             return row_id
         return self._repeated(row_id, self._parts.get(prompt_id) if first is None else first, place, prompt_id)
 
@@ -67,7 +64,7 @@ class RowIds:
         if self._on_duplicate == "suffix":
             return self._renamed(row_id, place)
         first = first or 0
-        where = f"{self._paths[first >> _LINE_BITS]}:{first & ((1 << _LINE_BITS) - 1)}"
+        where = f"{self._paths[first >> LINE_BITS]}:{first & ((1 << LINE_BITS) - 1)}"
         raise ValueError(
             f"duplicate id {row_id if told is None else told!r} (first at {where}), expected each id once; "
             "--on-duplicate first passes over it, --on-duplicate suffix renames it"

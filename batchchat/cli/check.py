@@ -43,11 +43,12 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
         else:
             click.echo(visible(f"{fault.path}:{fault.line_number}: {fault.reason}"))
 
-    report = check_input(PromptReader(job.input_settings()), tell, _settings(job), check=check)
+    reader = PromptReader(job.input_settings())
+    report = check_input(reader, tell, _settings(job), check=check)
     if as_json:
-        click.echo(_render_json(report, faults))
+        click.echo(_render_json(report, faults, reader.variants))
     else:
-        for name, value in _rows(report, job):
+        for name, value in _rows(report, job, reader.variants):
             click.echo(visible(f"{name:<16}  {value}"))
     return EXIT_INPUT if report.faults else 0
 
@@ -71,21 +72,23 @@ def _settings(job: "JobConfig") -> "CheckSettings":
     )
 
 
-def _render_json(report: "CheckReport", faults: list[dict[str, Any]]) -> str:
+def _render_json(report: "CheckReport", faults: list[dict[str, Any]], variants: int) -> str:
     import msgspec
     import orjson
 
-    shown = msgspec.to_builtins(report) | {"faults": faults}
+    shown = msgspec.to_builtins(report) | {"prompts_per_line": variants, "faults": faults}
     for name in ("output_tokens", "cost_usd"):
         if shown[name] is not None:
             shown[name] = dict(zip(("low", "high"), shown[name], strict=True))
     return orjson.dumps(shown).decode()
 
 
-def _rows(report: "CheckReport", job: "JobConfig") -> Iterator[tuple[str, str]]:
+def _rows(report: "CheckReport", job: "JobConfig", variants: int) -> Iterator[tuple[str, str]]:
     from batchchat.durations import render_duration
 
     yield "prompts", f"{report.prompts:,}"
+    if variants > 1:
+        yield "prompts per line", f"{variants:,}"
     if report.answered:
         yield "already answered", f"{report.answered:,}"
     if report.requests != report.prompts - report.answered:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from batchchat.input_settings import InputSettings
     from batchchat.prices import PriceList
     from batchchat.results import RunStatus
 
@@ -19,7 +20,7 @@ __all__ = ["command"]
     "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left of it."
 )
 @click.option(
-    "-j", "--job", metavar="FILE", help="Job file of the run: its prices, and the model that its prompts asked for."
+    "-j", "--job", metavar="FILE", help="Job file of the run: how it reads the input, its prices, and its model."
 )
 @click.option("--id-field", metavar="NAME", help="Field of the input that holds the id.")
 @click.option(
@@ -29,9 +30,7 @@ __all__ = ["command"]
 @click.option(
     "--on-duplicate",
     type=click.Choice(["error", "first", "suffix"]),
-    default="error",
-    show_default=True,
-    help="As in the run.",
+    help="As in the run.  [default: error]",
 )
 @click.option("--errors", metavar="FILE", help="Errors file, where it is not beside the results.")
 @click.option("--summary", metavar="FILE", help="Summary, where it is not beside the results.")
@@ -44,7 +43,7 @@ def command(
     id_field: str | None,
     prompt: str | None,
     system: str | None,
-    on_duplicate: str,
+    on_duplicate: str | None,
     errors: str | None,
     summary: str | None,
     as_json: bool,
@@ -53,30 +52,37 @@ def command(
 
     It disturbs no run, and may be asked while one goes on. With the input (-i), it tells what is left of it too.
     """
-    from batchchat.prompts import InputSettings, PromptReader
+    from batchchat.prompts import PromptReader
     from batchchat.results import name_files, read_status
 
     if more and not inputs:
         raise click.UsageError(f"expected one results file, found {1 + len(more)}; input files come after -i")
-    reader = None
-    if inputs:
-        settings = InputSettings(
-            paths=(*inputs, *more),
-            id_field=id_field,
-            prompt_template=prompt,
-            system_template=system,
-            on_duplicate=on_duplicate,  # type: ignore[arg-type]
-        )
-        reader = PromptReader(settings)
+    given = {
+        "--prompt": ("prompt.template", prompt),
+        "--system": ("prompt.system", system),
+        "--id-field": ("prompt.id", id_field),
+        "--on-duplicate": ("on_duplicate", on_duplicate),
+    }
+    reader = PromptReader(_input_settings(job, [*inputs, *more], given)) if inputs else None
     prices, model = _prices(job)
     status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
             "batchchat: no answer belongs to a prompt of this input; "
-            "give --prompt, --system, --id-field and --on-duplicate as in the run",
+            "give --job, --prompt, --system, --id-field and --on-duplicate as in the run",
             err=True,
         )
+
+
+def _input_settings(
+    job_file: str | None, paths: list[str], given: dict[str, tuple[str, str | None]]
+) -> "InputSettings":
+    """How the run read its input: as its job says, with the options laid over it."""
+    from batchchat.config import Override, load_job
+
+    overrides = {key: Override(value, option) for option, (key, value) in given.items() if value is not None}
+    return load_job(job_file, overrides | {"input": Override(paths, "--input")}).input_settings()
 
 
 def _prices(job_file: str | None) -> "tuple[PriceList, str | None]":

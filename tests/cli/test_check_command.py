@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,7 @@ def test_json_tells_the_same(folder, capsys) -> None:
     assert (code, err) == (3, "")
     assert json.loads(out) == {
         "prompts": 2,
+        "prompts_per_line": 1,
         "requests": 3,
         "faults": [{"path": "a.jsonl", "line": 2, "reason": "expected a JSON object, found a list"}],
         "answered": 0,
@@ -160,3 +162,15 @@ def test_no_request_is_sent_and_no_result_is_touched(folder, capsys) -> None:
         assert server.requests() == []
     assert sorted(path.name for path in folder.glob("o.*")) == ["o.jsonl"]
     assert Path("o.jsonl").read_bytes() == b""
+
+
+def test_prompts_of_a_line_are_counted(folder, capsys) -> None:
+    Path("a.jsonl").write_text('{"id": 1, "q": "a"}\n{"id": 2}\n{"id": 3, "turns": ["a", "b"], "q": "c"}\n')
+    Path("job.yaml").write_text("input: a.jsonl\nprompt: {templates: {x: '{{ q }}', y: '{{ q }}!'}}\n")
+    options = ("-j", "job.yaml", "--n", "3", "--matrix", "temperature=0,0.5")
+    code, out, _ = call(capsys, "check", *options)
+    assert code == 3
+    assert "a.jsonl:2: prompt template 'x': 'q' is undefined" in out
+    assert re.search(r"^prompts +24\nprompts per line +12\nfaulty lines +1$", out, re.MULTILINE)
+    code, out, _ = call(capsys, "run", *options, "--dry-run")
+    assert (code, "prompts per line  12" in out) == (3, True)

@@ -44,8 +44,18 @@ def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
     assert "unknown ids          2\n" in result.stdout
     assert result.stderr == (
         "batchchat: no answer belongs to a prompt of this input; "
-        "give --prompt, --system, --id-field and --on-duplicate as in the run\n"
+        "give --job, --prompt, --system, --id-field and --on-duplicate as in the run\n"
     )
+
+
+def test_a_job_tells_how_its_input_was_read(folder):
+    (folder / "v.jsonl").write_bytes(answer("a/x#1") + answer("a/x#2") + answer("b/x#1"))
+    (folder / "job.yaml").write_text("prompt: {id: key, templates: {x: '{{ question }}'}, n: 2}\non_duplicate: first\n")
+    result = CliRunner().invoke(command, ["v.jsonl", "-j", "job.yaml", "-i", "in.jsonl", "in.jsonl"])
+    assert result.exit_code == 0, result.output
+    assert "total                8\n" in result.stdout
+    assert "completed            3\n" in result.stdout
+    assert "unknown ids" not in result.stdout
 
 
 def test_errors_file_as_the_input_belongs_to_the_run(folder):

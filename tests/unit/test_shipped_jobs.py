@@ -13,7 +13,7 @@ JOBS = sorted((ROOT / "jobs").glob("*.yaml"))
 
 
 def test_the_promised_jobs_are_there():
-    assert {"sample.yaml", "nightly.yaml", "openai.yaml"} <= {job.name for job in JOBS}
+    assert {"sample.yaml", "nightly.yaml", "openai.yaml", "compare-models.yaml"} <= {job.name for job in JOBS}
 
 
 @pytest.mark.parametrize("path", JOBS, ids=lambda path: path.name)
@@ -48,5 +48,22 @@ def test_job_points_editors_to_the_schema_beside_it(path):
 
 
 def test_every_sample_input_is_used_by_a_job():
-    used = {Path(name).name for path in JOBS for name in load_job(str(path), environ={}).input}
+    jobs = [load_job(str(path), environ={}) for path in JOBS]
+    used = {Path(name).name for job in jobs for name in job.input}
+    used |= {Path(job.prompt.examples.path).name for job in jobs if job.prompt.examples is not None}
     assert used == {path.name for path in (ROOT / "sample_inputs").iterdir()}
+
+
+def test_models_are_compared_on_the_same_lines(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    settings = load_job("jobs/compare-models.yaml", environ={}).input_settings()
+    prompts = list(PromptReader(settings))
+    assert [prompt.id for prompt in prompts[:4]] == [
+        "wp-1/plain@gpt-4o-mini",
+        "wp-1/plain@gpt-4o",
+        "wp-1/steps@gpt-4o-mini",
+        "wp-1/steps@gpt-4o",
+    ]
+    assert len(prompts) == 24
+    assert [message["role"] for message in prompts[2].messages] == ["user", "assistant"] * 2 + ["user"]
+    assert all("step by step" in message["content"] for message in prompts[2].messages[::2])
