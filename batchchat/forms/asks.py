@@ -5,13 +5,14 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from batchchat.failed_lines import failed_variant, unwrap_failure
 from batchchat.forms.losses import Losses
 from batchchat.ids import IdTable
-from batchchat.input_lines import Ask, read_ask, take_id, unwrap_failure
+from batchchat.input_lines import Ask, read_ask, take_id
 from batchchat.jsonl import dump_line
 from batchchat.prompts import auto_id
 from batchchat.records import PromptId
-from batchchat.templates import Template
+from batchchat.templates import TemplateLibrary
 
 __all__ = ["AskSettings", "Asked", "Asker", "flat_line", "kept_line", "restored_line"]
 
@@ -65,8 +66,9 @@ class Asker:
 
     def __init__(self, settings: AskSettings, form: str, holder: str, losses: Losses) -> None:
         self._settings, self._form, self._holder, self._losses = settings, form, holder, losses
-        self._prompt = None if settings.prompt is None else Template(settings.prompt, what="prompt template")
-        self._system = None if settings.system is None else Template(settings.system, what="system template")
+        compile_template = TemplateLibrary().compile
+        self._prompt = None if settings.prompt is None else compile_template(settings.prompt, what="prompt template")
+        self._system = None if settings.system is None else compile_template(settings.system, what="system template")
         self._seen = IdTable()
 
     def asked(self, line: Mapping[str, Any]) -> Asked:
@@ -75,6 +77,10 @@ class Asker:
         Raises:
             ValueError: It asks for nothing that one request could hold, or its id has been seen.
         """
+        if "error" in line and failed_variant(line) is not None:
+            raise ValueError(
+                "found the failure of one of several prompts of a line, which only a run of its job can ask again"
+            )
         fields = unwrap_failure(dict(line), self._settings.id_field) if "error" in line else dict(line)
         given, rest = take_id(fields, self._settings.id_field)
         ask = read_ask(fields, self._prompt, self._system)

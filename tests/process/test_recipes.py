@@ -3,6 +3,7 @@
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -32,8 +33,7 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
 
 def follow(page: str, folder: Path) -> list[str]:
     """Does what a page says against the development server; what each step printed on standard output."""
-    for name, content in _FILE.findall((FOLDER / page).read_text()):
-        (folder / name).write_text(content)
+    shutil.copytree(FOLDER.parents[1] / "sample_inputs", folder / "sample_inputs")
     binaries = folder / "bin"
     binaries.mkdir()
     (binaries / "batchchat").write_text(f'#!/bin/sh\nexec {" ".join(BATCHCHAT)} "$@"\n')
@@ -41,6 +41,8 @@ def follow(page: str, folder: Path) -> list[str]:
     environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "OPENAI_API_KEY": "sk-x"}
     outputs = []
     with serving(folder) as server:
+        for name, content in _FILE.findall((FOLDER / page).read_text()):
+            (folder / name).write_text(_BASE_URL.sub(server.base_url, content))
         for kind, text in steps(page):
             command = (
                 [sys.executable, "-c", text] if kind == "python" else ["sh", "-c", _BASE_URL.sub(server.base_url, text)]
@@ -68,6 +70,16 @@ def test_label_a_csv(tmp_path: Path) -> None:
 def test_translate_a_parquet_column(tmp_path: Path) -> None:
     outputs = follow("translate-a-parquet-column.md", tmp_path)
     assert outputs[-1] == "3 rows, 0 without a translation\n"
+
+
+def test_evaluate_on_a_benchmark(tmp_path: Path) -> None:
+    outputs = follow("evaluate-on-a-benchmark.md", tmp_path)
+    assert "prompts           30\nprompts per line  5\n" in outputs[0]
+    # The echo repeats the question, whose last number is the right one nowhere.
+    assert "0 of 30 answers right, 0 of 6 questions by vote\n" in outputs
+    compared = read_lines(tmp_path / "compared.jsonl")
+    assert len(compared) == 24
+    assert {line["model"] for line in compared} == {"small", "large"}
 
 
 @pytest.mark.parametrize("page", sorted(path.name for path in FOLDER.glob("*.md")))
