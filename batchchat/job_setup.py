@@ -1,7 +1,7 @@
 """What a job says, turned into the things that a run is made of."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 import platformdirs
@@ -11,6 +11,7 @@ from batchchat.budget import Budget
 from batchchat.config import JobConfig, provider_config
 from batchchat.env_file import with_env_file
 from batchchat.errors import ConfigError
+from batchchat.input_settings import TemplateFile
 from batchchat.meter import Meter
 from batchchat.observer import RunObserver
 from batchchat.prices import PriceList
@@ -63,8 +64,18 @@ def is_input(path: str | None, job: JobConfig) -> bool:
     if path is None or path == "-":
         return False
     schema = job.answer.schema if isinstance(job.answer.schema, str) else None
-    read = [*job.input, *job.reuse, *(name for name in (job.source, job.env_file, schema) if name is not None)]
+    examples = None if job.prompt.examples is None else job.prompt.examples.path
+    others = (job.source, job.env_file, schema, examples, *_template_files(job))
+    read = [*job.input, *job.reuse, *(name for name in others if name is not None)]
     return os.path.realpath(path) in {os.path.realpath(name) for name in read if name != "-"}
+
+
+def _template_files(job: JobConfig) -> Iterator[str]:
+    """The files that hold templates; without a job file there are none."""
+    prompt, folder = job.prompt, os.path.dirname(job.source or "")
+    for template in (prompt.template, prompt.system, *prompt.templates.values()):
+        if isinstance(template, TemplateFile):
+            yield os.path.join(folder, template.file)
 
 
 def output_settings(job: JobConfig) -> OutputSettings:

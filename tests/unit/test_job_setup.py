@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
-from batchchat.job_setup import space_warning
+import pytest
+
+from batchchat.config import load_job
+from batchchat.errors import ConfigError
+from batchchat.job_setup import checked_files, space_warning
 from batchchat.results import run_files
 
 
@@ -17,3 +21,16 @@ def test_disk_that_cannot_hold_the_answers_is_told(tmp_path: Path) -> None:
 
 def test_stream_has_no_disk_to_fill() -> None:
     assert space_warning(run_files("-"), 10**15) is None
+
+
+@pytest.mark.parametrize("name", ["shots.jsonl", "parts/t.j2", "s.j2", "long.j2"])
+@pytest.mark.parametrize("option", ["output.path", "errors", "summary"])
+def test_what_makes_the_prompts_is_never_written(tmp_path: Path, name: str, option: str) -> None:
+    (tmp_path / "job.yaml").write_text(
+        f"input: in.jsonl\noutput: {{path: {tmp_path / 'r.jsonl'}}}\n"
+        f"prompt: {{templates: {{a: {{file: parts/t.j2}}, b: {{file: long.j2}}}}, system: {{file: s.j2}}, "
+        f"examples: {tmp_path / 'shots.jsonl'}}}\n"
+    )
+    checked_files(load_job(str(tmp_path / "job.yaml"), environ={}))
+    with pytest.raises(ConfigError, match=r"both input and results file|is an input and would be overwritten"):
+        checked_files(load_job(str(tmp_path / "job.yaml"), {option: str(tmp_path / name)}, environ={}))
