@@ -174,3 +174,18 @@ def test_prompts_of_a_line_are_counted(folder, capsys) -> None:
     assert re.search(r"^prompts +24\nprompts per line +12\nfaulty lines +1$", out, re.MULTILINE)
     code, out, _ = call(capsys, "run", *options, "--dry-run")
     assert (code, "prompts per line  12" in out) == (3, True)
+
+
+def test_images_and_files_count_as_tokens(folder, capsys) -> None:
+    Path("notes.txt").write_text("word " * 4000)
+    Path("a.png").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(20))
+    Path("a.jsonl").write_text(
+        '{"id": 1, "prompt": "x", "f": null}\n{"id": 2, "prompt": "x", "f": "notes.txt"}\n{"id": 3, "prompt": "x", "f": "a.png"}\n'
+    )
+    counts = []
+    for number in (1, 2):
+        _, out, _ = call(capsys, "check", "a.jsonl", "--json", "--limit", str(number), "--file-field", "f")
+        counts.append(json.loads(out)["input_tokens"])
+    assert counts[1] - 2 * counts[0] == 5000
+    code, out, _ = call(capsys, "check", "a.jsonl", "--file-field", "f")
+    assert (code, "a.jsonl:3: 'f': 'a.png': expected a PDF or text in UTF-8" in out) == (3, True)
