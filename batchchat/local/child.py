@@ -30,7 +30,7 @@ def _main() -> None:
 
 
 def _server(settings: dict[str, Any]) -> Any:
-    import xllamacpp  # type: ignore[import-not-found,unused-ignore]  # of an extra
+    import xllamacpp  # type: ignore[import-not-found,import-untyped,unused-ignore]  # of an extra
 
     params = xllamacpp.CommonParams()
     params.model.path = settings["model"]
