@@ -33,7 +33,8 @@ BACKEND ?= local
 run: $(VENV)/.run
 	@sample() { $(BIN)/batchchat serve --port 0 --backend $$1 -- $(BIN)/batchchat run --job jobs/sample.yaml --show 3; }; \
 	if [ "$(BACKEND)" = echo ]; then why="as BACKEND asks for"; \
-	elif why=$$($(BIN)/batchchat model install --runtime --within $(MODEL_WITHIN) 2>&1); then \
+	elif { $(BIN)/batchchat model path >/dev/null 2>&1 || echo "make run: installing a small model, for $(MODEL_WITHIN) at most" >&2; }; \
+	  why=$$($(BIN)/batchchat model install --runtime --within $(MODEL_WITHIN) 2>&1); then \
 	  sample local; code=$$?; [ $$code = 2 ] || exit $$code; why="as the model does not start here"; fi; \
 	echo "make run: an echo answers, $$why" >&2; sample echo
 

@@ -2,40 +2,32 @@
 
 import csv
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from tests.process.test_recipes import _FILE, FOLDER, steps
 from tests.real_servers import local_environment
 from tests.runs import read_lines, serving
 
 pytestmark = pytest.mark.process
-FOLDER = Path(__file__).parents[2] / "docs" / "recipes"
-_FILE = re.compile(r"^`([\w.-]+)`[^\n]*:\n\n```\w*\n(.*?)^```", re.MULTILINE | re.DOTALL)
-_STEP = re.compile(r"^```(console|python)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 
 class Recipe:
     """A page's files in a folder, and its steps."""
 
     def __init__(self, page: str, folder: Path, python: str) -> None:
-        text = (FOLDER / page).read_text()
         self.folder, self._python = folder, python
-        for name, content in _FILE.findall(text):
+        for name, content in _FILE.findall((FOLDER / page).read_text()):
             (folder / name).write_text(content)
         binaries = folder / "bin"
         binaries.mkdir()
         (binaries / "batchchat").write_text(f'#!/bin/sh\nexec {python} -m batchchat "$@"\n')
         (binaries / "batchchat").chmod(0o755)
         self._environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "OPENAI_API_KEY": "sk-x"}
-        self.steps = [
-            (kind, step)
-            for kind, body in _STEP.findall(text)
-            for step in ([body] if kind == "python" else [line[2:] for line in body.splitlines()])
-        ]
+        self.steps = list(steps(page))
 
     def call(self, step: tuple[str, str]) -> subprocess.CompletedProcess[str]:
         """Does one step."""
