@@ -43,6 +43,7 @@ class LocalModel:
     """Provider ``local``: a model in GGUF form, run on this machine; no account and no network."""
 
     kind: ClassVar[str] = "local"
+    free: ClassVar[bool] = True
     Config: ClassVar[type[msgspec.Struct]] = LocalConfig
 
     def __init__(self, config: LocalConfig, context: ProviderContext) -> None:

@@ -7,6 +7,7 @@ import pytest
 
 from batchchat.config import load_job
 from batchchat.errors import ConfigError
+from batchchat.job_setup import make_prices
 from batchchat.prices import Price, PriceConfig, PriceList, money
 from batchchat.records import Usage
 
@@ -119,6 +120,13 @@ def test_what_is_free_costs_nothing_unless_the_job_says_otherwise() -> None:
     assert taken(prices, "m") == 1
     assert taken(prices, "gpt-4o") == 0
     assert taken(prices, None) == 0
+
+
+def test_model_on_this_machine_costs_nothing() -> None:
+    prices = make_prices(load_job(None, {"provider.name": "local"}))
+    assert taken(prices, "gpt-4o") == taken(prices, None) == 0
+    dear = make_prices(load_job(None, {"provider.name": "local", "prices": {"*": {"input": 3, "output": 0}}}))
+    assert taken(dear, None) == 3
 
 
 def test_without_the_library_the_price_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
