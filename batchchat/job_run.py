@@ -2,31 +2,33 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
-from batchchat.answers import make_rule
 from batchchat.config import JobConfig
+from batchchat.delivery import Delivery
 from batchchat.descriptors import fit_concurrency
-from batchchat.errors import BatchchatError, PromptFileError, ProviderError, ResultsWriteError
+from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fingerprints import fingerprint_of
 from batchchat.job_setup import (
+    answer_rule,
     checked_files,
     fault_outcome,
     is_input,
     make_meter,
     make_provider,
+    make_rules,
     output_settings,
-    space_warning,
+    warnings,
 )
 from batchchat.limits import Limiter
 from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
-from batchchat.records import InputFault, Outcome, Prompt, PromptId
+from batchchat.records import InputFault, Prompt, PromptId
 from batchchat.retry import RetryPolicy
-from batchchat.run_output import RunOutput
+from batchchat.run_output import RunOutput, close_output, open_output
 from batchchat.run_signals import RunSignals
 from batchchat.shared_answers import AnswerStore, Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
@@ -58,8 +60,7 @@ class JobRun:
         self.check_prompt: Callable[[Prompt], None] = self._meter.checking(
             getattr(self._provider, "check_prompt", None)
         )
-        answer = job.answer
-        self._rule = make_rule(answer.schema, answer.extract, retries=answer.schema_retries, source=job.source)
+        self._rule = answer_rule(job)
         self._reader = PromptReader(job.input_settings())
         self._tally = Tally()
         self._rules = StopRules()
@@ -72,7 +73,7 @@ class JobRun:
         with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
             if self._job.timeout.run_s:
                 timer = asyncio.get_running_loop().call_later(self._job.timeout.run_s, self._deadline)
-            output = await self._open_output()
+            output = await open_output(self._files, output_settings(self._job))
             troubles: list[str] = []
             whole = False
             try:
@@ -88,7 +89,7 @@ class JobRun:
                     timer.cancel()
                 # An errors file that is asked again and was not asked to its end holds what is still to be asked.
                 keep_errors = self._errors_are_input and not whole
-                troubles = await self._close_output(output, keep_errors=keep_errors)
+                troubles = await close_output(output, keep_errors=keep_errors)
         if keep_errors:
             self._observer.notice(f"{self._files.errors} stays as it was, as prompts in it are still to be asked", 0)
         for sentence in troubles:
@@ -122,29 +123,6 @@ class JobRun:
         if self._pool is not None:
             self._pool.abort()
 
-    async def _open_output(self) -> RunOutput:
-        """Opens the files; a cancellation meanwhile must not leave a locked file that nobody closes."""
-        opening = asyncio.ensure_future(asyncio.to_thread(RunOutput.open, self._files, output_settings(self._job)))
-        try:
-            return await asyncio.shield(opening)
-        except asyncio.CancelledError:
-            with suppress(BatchchatError):
-                await (await opening).close()
-            raise
-
-    async def _close_output(self, output: RunOutput, *, keep_errors: bool) -> list[str]:
-        """Closes the files to the end, however often the run is cancelled meanwhile; it is cancelled afterwards."""
-        closing = asyncio.ensure_future(output.close(keep_errors=keep_errors))
-        cancelled = False
-        while not closing.done():
-            try:
-                await asyncio.wait([closing])
-            except asyncio.CancelledError:
-                cancelled = True
-        if cancelled:
-            raise asyncio.CancelledError
-        return closing.result()
-
     async def _survey(self, output: RunOutput) -> Survey | None:
         """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
         if not self._reader.reiterable:
@@ -160,12 +138,8 @@ class JobRun:
         )
         if self._stop_reason is not None:
             return None
-        fault = found.first_fault
-        if fault is not None and not self._job.lenient:
-            more = (
-                f" (and {found.faults - 1} more faulty lines; 'batchchat check' lists them)" if found.faults > 1 else ""
-            )
-            raise PromptFileError(fault.path, fault.reason + more, fault.line_number)
+        if found.faults and not self._job.lenient:
+            raise found.fault_error()
         if not found.faults:
             self._reader.trust()
         unknown = len(output.completed) - found.completed - len(found.changed)
@@ -199,26 +173,19 @@ class JobRun:
         total = None if survey is None else survey.total
         completed = 0 if survey is None else survey.completed
         plan = RunPlan(total=total, completed=completed, concurrency=self._concurrency, output=self._files.results)
-        self._rules = StopRules(
-            max_wait_s=job.retry.max_wait_s,
-            max_failures=job.stop.max_failures_count,
-            max_failed_share=job.stop.max_failures_share,
-            total=total,
-        )
-        nothing_to_do = self._stop_reason is not None or (survey is not None and survey.completed == survey.total)
-        if not nothing_to_do and (prepare := getattr(self._provider, "prepare", None)) is not None:
+        self._rules = make_rules(job, total)
+        if (
+            self._stop_reason is None
+            and not _is_done(survey)
+            and (prepare := getattr(self._provider, "prepare", None)) is not None
+        ):
             await prepare()  # what is missing there ends a run that has not begun
         trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
         if trouble is not None:
             self._observer.notice(trouble, 0)
         self._observer.run_started(plan)
-        if (warning := space_warning(self._files, 0 if total is None else total - completed)) is not None:
+        for warning in warnings(job, self._files, self._concurrency, 0 if total is None else total - completed):
             self._observer.notice(warning, 0)
-        if self._concurrency < job.concurrency:
-            self._observer.notice(
-                f"concurrency is {self._concurrency} and not {job.concurrency}: the limit on open files allows no more",
-                0,
-            )
         if self._stop_reason is not None or _is_done(survey):
             return
         await asyncio.to_thread(self._meter.prepare)
@@ -266,16 +233,24 @@ class JobRun:
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
 
         async def handle(item: ToDo) -> None:
-            await self._handle(item, ask, output)
+            await self._handle(item, ask, delivery)
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
+        delivery = Delivery(
+            output,
+            order=self._order,
+            writing=self._pool.writing,
+            tally=self._tally,
+            observer=self._observer,
+            failed=self._stop_for_results,
+        )
         try:
             await self._pool.run()
         except* BatchchatError as group:
             raise group.exceptions[0] from None
 
-    async def _handle(self, item: ToDo, ask: Ask, output: RunOutput) -> None:
+    async def _handle(self, item: ToDo, ask: Ask, delivery: Delivery) -> None:
         """One item's whole life; an answer that arrived is written whatever happens meanwhile."""
         if isinstance(item, BatchchatError):
             self.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
@@ -284,40 +259,14 @@ class JobRun:
         try:
             if isinstance(item, InputFault):
                 self._judge(item.id, None)
-                await self._record(fault_outcome(item), ticket, output)
+                await delivery.record(fault_outcome(item), ticket)
             else:
-                await ask(*item, lambda outcome: self._record(outcome, ticket, output))
+                await ask(*item, lambda outcome: delivery.record(outcome, ticket))
         except Abandoned:
             return
         finally:
             if self._order is not None and ticket is not None:
                 self._order.leave(ticket)
-
-    async def _record(self, outcome: Outcome, ticket: int | None, output: RunOutput) -> None:
-        pool, task = self._pool, asyncio.current_task()
-        if pool is None or task is None:
-            raise RuntimeError("an outcome without a running pool")
-        pool.writing.add(task)
-        try:
-            if self._order is not None and ticket is not None:
-                await self._wait_for_turn(ticket, outcome, output)
-            await output.write(outcome)
-        except ResultsWriteError as failed:
-            self._stop_for_results("" if getattr(failed, "quiet", False) else str(failed))
-            return
-        finally:
-            pool.writing.discard(task)
-        self._tally.add(outcome)
-        self._observer.prompt_finished(outcome)
-
-    async def _wait_for_turn(self, ticket: int, outcome: Outcome, output: RunOutput) -> None:
-        if self._order is None:
-            return
-        try:
-            await self._order.wait(ticket)
-        except asyncio.CancelledError:
-            output.write_soon(outcome)  # out of order rather than lost
-            raise
 
     def _judge(self, prompt_id: PromptId, error: ProviderError | None) -> None:
         """Stops the run where a failure for good says that the prompts to come would fail as well."""

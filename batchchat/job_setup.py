@@ -7,6 +7,7 @@ from decimal import Decimal
 import platformdirs
 
 from batchchat.admission import Admission
+from batchchat.answers import AnswerRule, make_rule
 from batchchat.budget import Budget
 from batchchat.config import JobConfig, provider_config
 from batchchat.env_file import with_env_file
@@ -20,9 +21,11 @@ from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
+from batchchat.stopping import StopRules
 from batchchat.tokens import TokenCounter
 
 __all__ = [
+    "answer_rule",
     "checked_files",
     "fault_outcome",
     "is_input",
@@ -30,8 +33,10 @@ __all__ = [
     "make_meter",
     "make_prices",
     "make_provider",
+    "make_rules",
     "output_settings",
     "space_warning",
+    "warnings",
 ]
 
 _LINE_BYTES = 2048
@@ -150,6 +155,34 @@ def space_warning(files: RunFiles, prompts: int) -> str | None:
         f"{files.results}: {free // 1024} kB are free there, and {prompts} answers may need "
         f"{prompts * _LINE_BYTES // 1024} kB; a run that finds the disk full stops with every answer kept"
     )
+
+
+def warnings(job: JobConfig, files: RunFiles, concurrency: int, prompts: int) -> Iterator[str]:
+    """What a user should know before the first request: little space on the disk, fewer requests at a time."""
+    if (warning := space_warning(files, prompts)) is not None:
+        yield warning
+    if concurrency < job.concurrency:
+        yield f"concurrency is {concurrency} and not {job.concurrency}: the limit on open files allows no more"
+
+
+def make_rules(job: JobConfig, total: int | None) -> StopRules:
+    """When the run ends before its time; ``total`` prompts, None where that is not known."""
+    return StopRules(
+        max_wait_s=job.retry.max_wait_s,
+        max_failures=job.stop.max_failures_count,
+        max_failed_share=job.stop.max_failures_share,
+        total=total,
+    )
+
+
+def answer_rule(job: JobConfig) -> AnswerRule | None:
+    """What the job's answers must hold; None for any text.
+
+    Raises:
+        ConfigError: The schema or the expression cannot be used.
+    """
+    answer = job.answer
+    return make_rule(answer.schema, answer.extract, retries=answer.schema_retries, source=job.source)
 
 
 def fault_outcome(fault: InputFault) -> Outcome:

@@ -1,14 +1,16 @@
 """The files of one run as one thing: answers, failures and the summary, opened, written and closed together."""
 
+import asyncio
 import platform
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
 
 import msgspec
 
-from batchchat.errors import ResultsWriteError
+from batchchat.errors import BatchchatError, ResultsWriteError
 from batchchat.ids import IdTable
 from batchchat.jsonl import dump_line
 from batchchat.observer import RunReport
@@ -30,7 +32,7 @@ from batchchat.results import (
 )
 from batchchat.version import VERSION
 
-__all__ = ["OutputSettings", "RunOutput"]
+__all__ = ["OutputSettings", "RunOutput", "close_output", "open_output"]
 
 
 class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -145,6 +147,35 @@ class RunOutput:
             return None
         content = {**process_keys(), **keys, "version": VERSION, "results": self.files.results, "settings": settings}
         return write_summary(self.files.summary, content)
+
+
+async def open_output(files: RunFiles, settings: OutputSettings) -> RunOutput:
+    """Opens the files in a thread; a cancellation meanwhile must not leave a locked file that nobody closes.
+
+    Raises:
+        ResultsFileError: The results file cannot be used.
+    """
+    opening = asyncio.ensure_future(asyncio.to_thread(RunOutput.open, files, settings))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(BatchchatError):
+            await (await opening).close()
+        raise
+
+
+async def close_output(output: RunOutput, *, keep_errors: bool) -> list[str]:
+    """Closes the files to the end, however often the run is cancelled meanwhile; it is cancelled afterwards."""
+    closing = asyncio.ensure_future(output.close(keep_errors=keep_errors))
+    cancelled = False
+    while not closing.done():
+        try:
+            await asyncio.wait([closing])
+        except asyncio.CancelledError:
+            cancelled = True
+    if cancelled:
+        raise asyncio.CancelledError
+    return closing.result()
 
 
 def _versions() -> dict[str, str]:

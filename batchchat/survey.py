@@ -33,6 +33,15 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
     first_fault: InputFault | None
     changed: tuple[PromptId, ...]
 
+    def fault_error(self) -> PromptFileError:
+        """The first faulty line as an error, with the number of the others; there must be one."""
+        fault = self.first_fault
+        if fault is None:
+            raise ValueError("no faulty line was found")
+        others = self.faults - 1
+        more = f" (and {others} more faulty lines; 'batchchat check' lists them)" if others else ""
+        return PromptFileError(fault.path, fault.reason + more, fault.line_number)
+
 
 def survey_input(
     items: Iterable[Prompt | InputFault],

@@ -1,7 +1,6 @@
 """One prompt's life: its turns, its attempts and the waits between them, to its outcome."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -11,7 +10,7 @@ import msgspec
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
-from batchchat.attachments import attached_at, with_attachments
+from batchchat.conversation import answered_with, asked_further, first_request, with_files
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
@@ -143,34 +142,21 @@ class Worker:
     async def _converse(self, life: Life) -> Completion:
         """The answer to the prompt, or to its last turn with the answers before it as history."""
         prompt = life.prompt
-        request = self._request(prompt)
+        request = first_request(prompt, self._params, several=bool(prompt.turns) or self._rule is not None)
         if not prompt.turns:
             return await self._fitting_answer(request, life)
         *turns, last = prompt.turns
         usage = Usage()
         for turn in turns:
-            request = _asked_further(request, turn)
+            request = asked_further(request, turn)
             completion = await self._answer(request, life)
             life.responses.append(completion.text)
             usage += completion.usage or Usage()
-            request = _answered_with(request, completion.text)
-        completion = await self._fitting_answer(_asked_further(request, last), life)
+            request = answered_with(request, completion.text)
+        completion = await self._fitting_answer(asked_further(request, last), life)
         life.responses.append(completion.text)
         usage += completion.usage or Usage()
         return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
-
-    def _request(self, prompt: Prompt) -> ChatRequest:
-        first = prompt.messages[0].get("role") if prompt.messages else None
-        # What may take several requests is one conversation, also for a service that keeps conversations.
-        one_request = not prompt.turns and self._rule is None
-        return ChatRequest(
-            messages=prompt.messages,
-            system=None if first in ("system", "developer") else prompt.system,
-            model=prompt.model,
-            params={**self._params, **prompt.params} if prompt.params else dict(self._params),
-            chat_id=prompt.chat_id or (None if one_request else secrets.token_hex(6)),
-            given=len(prompt.messages),
-        )
 
     async def _fitting_answer(self, request: ChatRequest, life: Life) -> Completion:
         """The answer to one request, asked for again with the reason where it does not fit the rule.
@@ -203,8 +189,8 @@ class Worker:
                 error = self._unfit(completion, unfit, life, again=left > 0)
                 if not left:
                     raise error from unfit
-                answered = _answered_with(request, completion.text)
-                request = _asked_further(answered, complaint(unfit, rule.schema))
+                answered = answered_with(request, completion.text)
+                request = asked_further(answered, complaint(unfit, rule.schema))
         return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
 
     def _unfit(
@@ -250,7 +236,7 @@ class Worker:
             await self._slots.acquire()
             life.holds_slot = True
         if life.prompt.attachments:
-            request = await _with_files(request, life.prompt)
+            request = await with_files(request, life.prompt)
         try:
             await self._admission.expect(request)
             life.begin()
@@ -298,24 +284,3 @@ class Worker:
 
     def _count(self, outcome: str, more: int = 1) -> None:
         self.attempts[outcome] = self.attempts.get(outcome, 0) + more
-
-
-async def _with_files(request: ChatRequest, prompt: Prompt) -> ChatRequest:
-    """The request with the images and files of its prompt, which are read anew for each attempt and kept no longer.
-
-    Raises:
-        AttachmentError: One of them cannot be read any more.
-    """
-    at = attached_at(prompt.messages, prompt.turns)
-    messages = await asyncio.to_thread(with_attachments, request.messages, prompt.attachments, at)
-    return msgspec.structs.replace(request, messages=messages)
-
-
-def _asked_further(request: ChatRequest, text: str) -> ChatRequest:
-    """The request with one more user message."""
-    return msgspec.structs.replace(request, messages=[*request.messages, {"role": "user", "content": text}])
-
-
-def _answered_with(request: ChatRequest, text: str | None) -> ChatRequest:
-    """The request with its answer behind it, as history of the next one."""
-    return msgspec.structs.replace(request, messages=[*request.messages, {"role": "assistant", "content": text or ""}])

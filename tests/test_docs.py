@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from batchchat.cli import _COMMANDS
-from batchchat.cli.job_options import _OPTIONS
+from batchchat.cli.option_table import OPTIONS
 from batchchat.config import JobConfig, load_job
 from batchchat.providers import installed_providers
 
@@ -132,7 +132,7 @@ def test_every_document_is_linked_from_the_readme_or_another(path: str) -> None:
 
 def test_every_key_of_a_job_is_documented() -> None:
     documented = (ROOT / "docs" / "jobs.md").read_text()
-    missing = [key for _, key, _ in _OPTIONS if not key.startswith("provider.") and f"`{key}`" not in documented]
+    missing = [key for _, key, _ in OPTIONS if not key.startswith("provider.") and f"`{key}`" not in documented]
     assert missing == []
     for key in ("lenient", "nonce_cache", "version", "input", "provider"):
         assert f"`{key}`" in documented
@@ -140,7 +140,7 @@ def test_every_key_of_a_job_is_documented() -> None:
 
 def test_documented_keys_exist() -> None:
     table = re.findall(r"^\| `([a-z_.]+)` \|", (ROOT / "docs" / "jobs.md").read_text(), re.MULTILINE)
-    known = {key for _, key, _ in _OPTIONS} | {
+    known = {key for _, key, _ in OPTIONS} | {
         "dedup",
         "lenient",
         "nonce_cache",

@@ -130,7 +130,13 @@ def test_what_is_missing_is_told_with_what_to_do(tmp_path: Path, arguments: list
     done = subprocess.run(
         [sys.executable, "-c", code],
         cwd=tmp_path,
-        env={"PATH": "/usr/bin:/bin", "PIP_NO_INDEX": "1", "PIP_CONFIG_FILE": "/dev/null"},
+        # With a target of its own, pip does not count what this environment has already.
+        env={
+            "PATH": "/usr/bin:/bin",
+            "PIP_NO_INDEX": "1",
+            "PIP_CONFIG_FILE": "/dev/null",
+            "PIP_TARGET": str(tmp_path / "target"),
+        },
         capture_output=True,
         text=True,
         timeout=50,
