@@ -8,6 +8,8 @@ import pytest
 from batchchat.errors import ProviderError
 from batchchat.providers.base import ChatRequest, ProviderContext, StreamEnd, TextDelta
 from batchchat.providers.openai import OpenAIChat, OpenAIChatConfig
+from batchchat.providers.openai_request import responses_body
+from batchchat.responses_input import chat_from_responses
 from tests.wire import HELLO, ask, stream, whole, wired
 
 USAGE = {
@@ -226,6 +228,29 @@ async def test_parameters_of_chat_completions_have_their_names_there() -> None:
     assert body["store"] is True
     assert body["input"] == [{"role": "user", "content": "hi"}]
     assert "n" not in body
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"input": [{"role": "user", "content": "hi"}]},
+        {"instructions": "Be brief.", "input": [{"role": "user", "content": "hi"}], "temperature": 0, "max_output_tokens": 5},
+        {"input": [{"role": "user", "content": [{"type": "input_text", "text": "hi"},
+                                                {"type": "input_image", "image_url": "https://x/y.png", "detail": "low"}]}]},
+        {"input": [{"role": "user", "content": "hi"}], "reasoning": {"effort": "low"}, "store": True, "metadata": {"a": "b"},
+         "text": {"verbosity": "low", "format": {"type": "json_schema", "name": "n", "schema": {}, "strict": True}}},
+        {"input": [{"role": "user", "content": "hi"}], "tools": [{"type": "function", "name": "f", "parameters": {}}],
+         "tool_choice": {"type": "function", "name": "f"}},
+        {"input": [{"role": "user", "content": "2+1?"},
+                   {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+                   {"type": "function_call_output", "call_id": "c", "output": "3"}]},
+    ],
+)  # fmt: skip
+def test_batch_line_of_the_responses_api_is_sent_as_it_was_written(body: dict[str, Any]) -> None:
+    messages, params = chat_from_responses(body)
+    assert (
+        responses_body(ChatRequest(messages=messages, params=params), None, structured=True) == {"store": False} | body
+    )
 
 
 async def test_schema_goes_as_the_text_format() -> None:
