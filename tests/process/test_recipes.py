@@ -31,7 +31,7 @@ def steps(page: str) -> Iterator[tuple[str, str]]:
                     yield kind, line[2:]
 
 
-def follow(page: str, folder: Path) -> list[str]:
+def follow(page: str, folder: Path, **scenario: str) -> list[str]:
     """Does what a page says against the development server; what each step printed on standard output."""
     shutil.copytree(FOLDER.parents[1] / "sample_inputs", folder / "sample_inputs")
     binaries = folder / "bin"
@@ -40,7 +40,7 @@ def follow(page: str, folder: Path) -> list[str]:
     (binaries / "batchchat").chmod(0o755)
     environment = os.environ | {"PATH": f"{binaries}:{os.environ['PATH']}", "OPENAI_API_KEY": "sk-x"}
     outputs = []
-    with serving(folder) as server:
+    with serving(folder, **scenario) as server:
         for name, content in _FILE.findall((FOLDER / page).read_text()):
             (folder / name).write_text(_BASE_URL.sub(server.base_url, content))
         for kind, text in steps(page):
@@ -73,10 +73,12 @@ def test_translate_a_parquet_column(tmp_path: Path) -> None:
 
 
 def test_evaluate_on_a_benchmark(tmp_path: Path) -> None:
-    outputs = follow("evaluate-on-a-benchmark.md", tmp_path)
+    outputs = follow("evaluate-on-a-benchmark.md", tmp_path, replies='["{\\"answer\\": 66}"]')
     assert "prompts           30\nprompts per line  5\n" in outputs[0]
-    # The echo repeats the question, whose last number is the right one nowhere.
-    assert "0 of 30 answers right, 0 of 6 questions by vote\n" in outputs
+    # The number that is always answered is the right one once.
+    assert "5 of 30 answers right, 1 of 6 questions by vote\n" in outputs
+    assert "1 of 6 right\n" in outputs
+    assert [line["parsed"] for line in read_lines(tmp_path / "graded.jsonl")] == [{"answer": 66}] * 6
     compared = read_lines(tmp_path / "compared.jsonl")
     assert len(compared) == 24
     assert {line["model"] for line in compared} == {"small", "large"}
