@@ -4,7 +4,7 @@ import asyncio
 
 from batchchat.answers import Structured
 from batchchat.errors import ProviderError
-from batchchat.records import Prompt
+from batchchat.records import Prompt, Usage
 
 __all__ = ["Life"]
 
@@ -18,6 +18,7 @@ class Life:
         holds_slot: Whether it counts as in flight.
         judged: Whether its failure for good has been told to the stop rules.
         responses: Answers to its turns so far.
+        usage: Tokens of its answers so far.
         structured: What was read from its last answer.
         clock: Its own deadline, not started before its first attempt; None for none.
     """
@@ -33,6 +34,7 @@ class Life:
         "responses",
         "structured",
         "tries",
+        "usage",
     )
 
     def __init__(self, prompt: Prompt) -> None:
@@ -42,6 +44,7 @@ class Life:
         self.judged = self.holds_slot = False
         self.responses: list[str | None] = []
         self.structured = Structured()
+        self.usage = Usage()
         self.last_error: ProviderError | None = None
         self.clock: asyncio.Timeout | None = None
         self.clock_s = 0.0

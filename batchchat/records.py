@@ -163,6 +163,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         attempts: HTTP exchanges made for the answer, from 1; 0 for a faulty input line.
         latency_s: Seconds from the first attempt's start to the end, waits included; None if nothing was sent.
         responses: Answers to every turn where the prompt has ``turns``, else None.
+        usage: Of a failed prompt, tokens of the answers that came all the same (to turns before the one that failed, or
+            such that did not fit); an answered prompt has them in ``completion``.
         parsed: The answer's JSON where a schema or an expression asked for JSON, else UNSET.
         value: What the expression of ``--extract`` found in it, else UNSET.
         reused_from: Where the answer comes from if it was not asked for: ``id`` and, for another file, ``path``.
@@ -177,6 +179,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     attempts: int = 0
     latency_s: float | None = None
     responses: list[str | None] | None = None
+    usage: Usage | None = None
     parsed: Any = msgspec.UNSET
     value: Any = msgspec.UNSET
     reused_from: dict[str, Any] | None = None

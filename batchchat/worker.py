@@ -109,6 +109,7 @@ class Worker:
             attempts=life.attempts,
             latency_s=latency_s,
             responses=life.responses if prompt.turns and error is None else None,
+            usage=life.usage if error is not None and life.usage != Usage() else None,
             parsed=life.structured.parsed,
             value=life.structured.value,
             provider=self._provider.kind,
@@ -250,7 +251,10 @@ class Worker:
             raise
         self._count("answered")
         self._rules.answered()
-        return await self._admission.settle(completion)
+        completion = await self._admission.settle(completion)
+        if completion.usage is not None and (self._rule is not None or life.prompt.turns):
+            life.usage += completion.usage
+        return completion
 
     def _release(self, life: Life) -> None:
         if life.holds_slot:

@@ -32,7 +32,7 @@ def outcome_to_object(outcome: Outcome, *, carry: Carry = "all") -> dict[str, An
     obj["error"] = None if error is None else _error_object(error)
     obj["finish_reason"] = None if completion is None else completion.finish_reason
     obj["model"] = None if completion is None else completion.model
-    obj["usage"] = None if completion is None else _usage_object(completion.usage)
+    obj["usage"] = _usage_object(outcome.usage if completion is None else completion.usage)
     obj["attempts"] = outcome.attempts
     obj["latency_s"] = outcome.latency_s
     obj["first_delta_s"] = None if completion is None else completion.first_delta_s
@@ -70,6 +70,8 @@ def outcome_to_batch_object(outcome: Outcome, *, carry: Carry = "all") -> dict[s
     _tell_origin(ours, outcome)
     if completion is not None:
         _tell_odd_parts(ours, completion)
+    if outcome.usage is not None:
+        ours["usage"] = _usage_object(outcome.usage)
     if error is not None:
         ours["error"] = {"status": error.status, "retryable": error.retryable, "partial": error.partial}
     ours["input"] = _carried(outcome, carry)

@@ -75,6 +75,7 @@ def outcome_from_object(obj: Mapping[str, Any]) -> Outcome:
         attempts=_typed(ours.get("attempts"), int) or 0,
         latency_s=_number(ours.get("latency_s")),
         responses=list(responses) if isinstance(responses, list) else None,
+        usage=None if completion is not None else _read_usage(_mapping(ours.get("usage"))),
         parsed=ours.get("parsed", msgspec.UNSET),
         value=ours.get("value", msgspec.UNSET),
         reused_from=_typed(ours.get("reused_from"), dict),

@@ -52,6 +52,7 @@ async def test_what_never_fits_becomes_an_error_with_the_last_text(tmp_path):
     assert error["error"]["partial"] == "second"
     assert error["error"]["retryable"] is False
     assert error["attempts"] == 2
+    assert error["usage"]["output_tokens"] == 2
     assert [failed[2] for failed in listener.failed_attempts] == ["invalid_response"] * 2
 
 

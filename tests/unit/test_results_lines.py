@@ -37,6 +37,7 @@ OUTCOMES = {
     "reused": answered("r", reused_from={"id": 7, "path": "old.jsonl"}, attempts=0),
     "variant": answered("q/short@m#2", variant={"id": "q", "template": "short", "model": "m", "sample": 2}),
     "choices": answered("k", completion=Completion(text="b", choices=[None, "b", "c"], finish_reason="stop")),
+    "failure that cost": failed("q-19", usage=Usage(input_tokens=9, output_tokens=3)),
     "half usage": answered("u", completion=Completion(text="x", usage=Usage(output_tokens=3))),
 }
 
