@@ -70,7 +70,9 @@ def read_ask(fields: dict[str, Any], prompt: "Template | None", system: "Templat
     Raises:
         ValueError: It asks for nothing, or a part of it is not what it should be; found and expected are named.
     """
-    model, chat_id = _text_or_none(fields, "model"), _text_or_none(fields, "chat_id")
+    # Asked for here and not in the function, as most lines have none of these and calls take time.
+    model = _text_or_none(fields, "model") if "model" in fields else None
+    chat_id = _text_or_none(fields, "chat_id") if "chat_id" in fields else None
     params = fields.get("params")
     if params is None:
         params = {}
@@ -82,7 +84,7 @@ def read_ask(fields: dict[str, Any], prompt: "Template | None", system: "Templat
         if not text.strip():
             raise ValueError("the prompt template gives an empty prompt for this line, expected text")
         messages = [{"role": "user", "content": text}]
-    elif _is_batch_line(fields):
+    elif "body" in fields and _is_batch_line(fields):
         messages, body_model, body_params = _read_batch_line(fields)
         model, params = model or body_model, {**body_params, **params}
     elif (given := fields.get("messages")) is not None:
@@ -93,7 +95,7 @@ def read_ask(fields: dict[str, Any], prompt: "Template | None", system: "Templat
         messages, turns = [], _checked_turns(given)
     else:
         raise ValueError(_nothing_asked(fields))
-    told = _text_or_none(fields, "system")
+    told = _text_or_none(fields, "system") if "system" in fields else None
     if told is None and system is not None:
         told = system.render(fields)
     return Ask(messages, turns, told if told and told.strip() else None, model or None, params, chat_id or None)
@@ -152,8 +154,6 @@ def has_text(content: Any) -> bool:
 
 
 def _is_batch_line(fields: dict[str, Any]) -> bool:
-    if "body" not in fields:
-        return False
     body = fields["body"]
     return "custom_id" in fields or (isinstance(body, dict) and "messages" in body)
 

@@ -8,9 +8,9 @@ import os
 import random
 import stat
 from array import array
-from collections.abc import Iterable, Iterator
-from itertools import chain, islice
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from typing import Any, TypeVar, cast
 
 from batchchat.compress import compression_of, open_input
 from batchchat.csv_rows import iter_rows
@@ -28,7 +28,8 @@ from batchchat.row_ids import LINE_BITS, RowIds
 __all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
 
 T = TypeVar("T")
-Row = list[Prompt | InputFault]
+# What a line makes: its one prompt or fault, or a list of all its prompts where there may be several.
+Row = Prompt | InputFault | list[Prompt]
 # An errors file's line holds its input so many levels deep, in its batch form.
 _ERROR_LINE_LEVELS = 2
 
@@ -72,7 +73,7 @@ class PromptReader:
             rows = draw(self._limited(), count, self.settings.seed)
         else:
             rows = self._sampled(count)
-        return chain.from_iterable(rows)
+        return _items(rows) if self._lines.expansion else cast("Iterator[Prompt | InputFault]", iter(rows))
 
     def _limited(self) -> Iterator[Row]:
         rows = _Reading(self.settings, self._lines).rows()
@@ -81,14 +82,14 @@ class PromptReader:
     def _sampled(self, count: int) -> Iterator[Row]:
         """Draws indexes in one reading, so that no more than they are kept, and tells their rows in another."""
         if self._sample is None:
-            indexes = (row[0].index for row in self._limited())
+            indexes = map(_index_of, self._limited())
             self._sample = array("Q", draw(indexes, count, self.settings.seed))
         wanted = iter(self._sample)
         index = next(wanted, None)
         if index is None:
             return
         for row in self._limited():
-            if row[0].index == index:
+            if _index_of(row) == index:
                 yield row
                 index = next(wanted, None)
                 if index is None:
@@ -107,23 +108,26 @@ class _Reading:
     def rows(self) -> Iterator[Row]:
         """What each line makes; nothing is told of a line that is passed over."""
         index = 0
+        make: Callable[[dict[str, Any], str, int, int, int], Row | int]
         make = self._expanded if self._expands else self._single
         for number, path in enumerate(self._settings.paths):
             for line_number, record in _iter_records(path):
                 if isinstance(record, str):
-                    row: Row | int = [InputFault(path=path, line_number=line_number, index=index, reason=record)]
+                    row: Row | int = InputFault(path=path, line_number=line_number, index=index, reason=record)
                 else:
                     try:
                         row = make(record, path, number << LINE_BITS | line_number, line_number, index)
                     except ValueError as error:
-                        fault = InputFault(
+                        row = InputFault(
                             path=path, line_number=line_number, index=index, reason=str(error), line=self._given(record)
                         )
-                        row = [fault]
-                if isinstance(row, int):
+                if type(row) is Prompt:
+                    index += 1
+                elif isinstance(row, int):
                     index += row
                     continue
-                index += len(row)
+                else:
+                    index += len(row) if isinstance(row, list) else 1
                 yield row
 
     def _given(self, record: dict[str, Any]) -> dict[str, Any]:
@@ -156,7 +160,7 @@ class _Reading:
                 return 1
         if lines.dresses:
             ask = lines.with_examples(ask)
-        return [ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)]
+        return ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)
 
     def _expanded(self, record: dict[str, Any], path: str, place: int, line_number: int, index: int) -> Row | int:
         """All prompts of a record, or the one that a line of an errors file stands for; else as ``_single``."""
@@ -184,6 +188,18 @@ class _Reading:
             )
             for number, variant in enumerate(variants)
         ]
+
+
+def _items(rows: Iterable[Row]) -> Iterator[Prompt | InputFault]:
+    for row in rows:
+        if isinstance(row, list):
+            yield from row
+        else:
+            yield row
+
+
+def _index_of(row: Row) -> int:
+    return (row[0] if isinstance(row, list) else row).index
 
 
 def draw(items: Iterable[T], count: int, seed: int) -> list[T]:

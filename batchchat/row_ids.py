@@ -37,6 +37,8 @@ class RowIds:
         Raises:
             ValueError: The id has been seen, and that is an error.
         """
+        if not self._has_parts and self._seen.add(row_id, place):
+            return row_id
         first = self._part_rows.get(row_id) if self._has_parts else None
         if first is None and self._seen.add(row_id, place):
             return row_id
