@@ -120,6 +120,8 @@ class AttachmentFields:
             raise ValueError(f"the file cannot be read ({error.strerror or error})") from error
         if not head:
             raise ValueError("the file is empty")
+        if len(head) != min(status.st_size, _SNIFFED_BYTES):
+            raise ValueError("expected a file of the size that is told, found one that is made as it is read")
         self._check_size(status.st_size)
         media_type = _image_type(head) if kind == "image" else _file_type(head, whole=len(head) == status.st_size)
         if media_type is None:

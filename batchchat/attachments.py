@@ -48,11 +48,14 @@ def attachment_identity(attachment: Attachment) -> dict[str, Any]:
     """What the answer depends on: the content, and what the service is told with it; not where the file lies."""
     told = {"kind": attachment.kind, "detail": attachment.detail}
     if attachment.trouble is not None:
-        return told | {"digest": "unreadable"}
+        return told | {"digest": None, "given": attachment.given}
     if attachment.path is None:
         return told | {"url": attachment.given}
     name = attachment.name if attachment.kind == "file" else None
-    return told | {"name": name, "type": attachment.media_type, "digest": _digest(attachment)}
+    digest = _digest(attachment)
+    # Two that cannot be read are not the same for that, and a file may be read again when it is sent.
+    unread = {} if digest is not None else {"path": attachment.path, "stamp": attachment.stamp}
+    return told | {"name": name, "type": attachment.media_type, "digest": digest} | unread
 
 
 def open_now(path: str) -> BinaryIO:
@@ -112,15 +115,15 @@ def _changed(attachment: Attachment) -> AttachmentError:
     return AttachmentError(f"{attachment.given}: changed since the input was read; run again to send it as it is now")
 
 
-def _digest(attachment: Attachment) -> str:
-    """Digest of the content; of one that cannot be read, a word that fits no other."""
+def _digest(attachment: Attachment) -> str | None:
+    """Digest of the content; None where it cannot be read."""
     digest = blake2b(digest_size=16)
     try:
         with open_now(attachment.path or "") as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                return "unreadable"
+                return None
             while chunk := file.read(_CHUNK_BYTES):
                 digest.update(chunk)
     except OSError:
-        return "unreadable"
+        return None
     return digest.hexdigest()

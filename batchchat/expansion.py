@@ -13,6 +13,7 @@ __all__ = ["MOST_VARIANTS", "Expansion", "Variant"]
 
 MOST_VARIANTS = 10_000
 _NAME = re.compile(r"[A-Za-z0-9_.-]+", re.ASCII)
+_HALF = re.compile(r"[\ud800-\udfff]")
 _NOT_PARAMS = frozenset(("messages", "stream", "stream_options"))
 
 
@@ -71,6 +72,7 @@ class Expansion:
                 f"templates, matrix and n make {count:,} prompts of each line, expected at most {MOST_VARIANTS:,}"
             )
         self.variants = tuple(_variants(templates, matrix, samples))
+        self._by_axes = {_axes_key(variant.axes()): variant for variant in self.variants}
         self._check_suffixes()
 
     def __bool__(self) -> bool:
@@ -84,9 +86,9 @@ class Expansion:
             ValueError: There is none like it.
         """
         wanted = {name: value for name, value in told.items() if name != "id"}
-        for variant in self.variants:
-            if variant.axes() == wanted:
-                return variant
+        variant = self._by_axes.get(_axes_key(wanted))
+        if variant is not None:
+            return variant
         raise ValueError(
             f"found an earlier run's failure of the variant {_short(wanted)}, which this job does not ask for; "
             "give the same templates, matrix and n"
@@ -120,6 +122,9 @@ def _check_values(key: str, values: Sequence[Any]) -> None:
         if key == "model" and not isinstance(value, str):
             raise ConfigError(f"expected names of models, found {_short(value)}; put it in quotes", key=where)
         text = _text(value)
+        if _HALF.search(key + text):
+            # Results hold no such id, so that its answer would never be found again.
+            raise ConfigError(f"found {text!r}, which is not UTF-8; expected text that is", key=where)
         if text in texts or any(_same_number(value, other) for other in texts.values()):
             raise ConfigError(f"found the value {_short(value)} twice, expected values that differ", key=where)
         texts[text] = value
@@ -150,6 +155,11 @@ def _point_suffix(values: Mapping[str, Any]) -> str:
     parts = [_text(values["model"])] if "model" in values else []
     parts += [f"{name}={_text(values[name])}" for name in sorted(values) if name != "model"]
     return "@" + ",".join(parts)
+
+
+def _axes_key(axes: Mapping[str, Any]) -> str:
+    """Template, model, parameters and sample as one text, in which true and 1 differ."""
+    return json.dumps(axes, sort_keys=True)
 
 
 def _text(value: Any) -> str:

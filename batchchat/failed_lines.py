@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from batchchat.jsonl import json_type
 
-__all__ = ["failed_variant", "unwrap_failure"]
+__all__ = ["failed_variant", "kept_line", "unwrap_failure"]
 
 _FLAT_KEYS = frozenset(("id", "response", "error", "attempts", "input"))
 
@@ -18,6 +18,7 @@ def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, An
     Raises:
         ValueError: It is the line of an input fault that could not be kept.
     """
+    fields = _peeled(fields)
     failed = _failed(fields)
     if failed is None:
         return fields
@@ -25,8 +26,6 @@ def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, An
         if failed.is_fault:
             raise ValueError("found an earlier run's input fault without its input; mend the line in its own file")
         raise ValueError(f"expected an object in 'input', found {json_type(failed.line)}")
-    if failed.is_fault:
-        return failed.line
     line_id = failed.id if failed.variant is None else failed.variant["id"]
     key = id_field or "id"
     # The id stands first and wins, though the input may have a field of that name.
@@ -35,8 +34,29 @@ def unwrap_failure(fields: dict[str, Any], id_field: str | None) -> dict[str, An
 
 def failed_variant(fields: Mapping[str, Any]) -> dict[str, Any] | None:
     """Which of the prompts of an input line a line of an errors file stands for; None for any other object."""
-    failed = _failed(fields)
+    failed = _failed(_peeled(fields))
     return None if failed is None else failed.variant
+
+
+def kept_line(fields: dict[str, Any], id_field: str | None) -> dict[str, Any]:
+    """What the line of an input fault keeps of an object, so that it can be asked again.
+
+    That of one of several prompts of a line stays whole, as it says which of them it stands for.
+    """
+    fields = _peeled(fields)
+    if failed_variant(fields) is not None:
+        return fields
+    try:
+        return unwrap_failure(fields, id_field)
+    except ValueError:
+        return fields
+
+
+def _peeled(fields: Any) -> Any:
+    """The object that was faulty, where a line tells of an input fault and kept it."""
+    while (failed := _failed(fields)) is not None and failed.is_fault and isinstance(failed.line, dict):
+        fields = failed.line
+    return fields
 
 
 class _Failed(NamedTuple):

@@ -22,6 +22,7 @@ _MOST_VALUES = 10_000
 _TAG = "tag:yaml.org,2002:"
 _BOOLEANS = {"yes": True, "true": True, "on": True, "no": False, "false": False, "off": False}
 _VARIABLE = re.compile(r"\$\$|\$\{(?:([^}]*)\})?")
+_HALF = re.compile(r"[\ud800-\udfff]")
 _NAME_AND_DEFAULT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)(?::-(.*))?", re.DOTALL)
 
 
@@ -188,7 +189,17 @@ class _Builder:
             raise self.error(node, keys, f"expected text as key, found {node.value!r}; put it in quotes")
         if "${" in node.value:
             raise self.error(node, keys, f"variables work in values only, found the key {node.value!r}")
-        return str(node.value)
+        return self._whole(node, keys)
+
+    def _whole(self, node: yaml.ScalarNode, keys: KeyPath) -> str:
+        """The text of a node; a character that JSON's writers escape in two halves is one again."""
+        text = str(node.value)
+        if _HALF.search(text) is None:
+            return text
+        try:
+            return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+        except UnicodeDecodeError as error:
+            raise self.error(node, keys, "found half of a surrogate pair, expected a whole character") from error
 
     def _scalar(self, node: yaml.ScalarNode, keys: KeyPath) -> Any:
         kind, text = node.tag.removeprefix(_TAG), node.value
@@ -226,8 +237,9 @@ class _Builder:
         return int(text, 0) if node.tag == f"{_TAG}int" else float(text)
 
     def _text(self, node: yaml.ScalarNode, keys: KeyPath) -> str:
-        if "$" not in node.value:
-            return str(node.value)
+        value = self._whole(node, keys)
+        if "$" not in value:
+            return value
         found = False
 
         def replaced(match: re.Match[str]) -> str:
@@ -237,7 +249,7 @@ class _Builder:
             found = True
             return self._variable(match[1], node, keys)
 
-        text = _VARIABLE.sub(replaced, node.value)
+        text = _VARIABLE.sub(replaced, value)
         if not found:
             return text
         result = EnvText(text)

@@ -16,7 +16,7 @@ from batchchat.compress import compression_of, open_input
 from batchchat.csv_rows import iter_rows
 from batchchat.errors import PromptFileError
 from batchchat.expansion import Variant
-from batchchat.failed_lines import unwrap_failure
+from batchchat.failed_lines import kept_line, unwrap_failure
 from batchchat.input_lines import read_ask, take_id
 from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
@@ -118,9 +118,8 @@ class _Reading:
                     try:
                         row = make(record, path, number << LINE_BITS | line_number, line_number, index)
                     except ValueError as error:
-                        row = InputFault(
-                            path=path, line_number=line_number, index=index, reason=str(error), line=self._given(record)
-                        )
+                        kept = kept_line(record, self._id_field) if "error" in record else record
+                        row = InputFault(path=path, line_number=line_number, index=index, reason=str(error), line=kept)
                 if type(row) is Prompt:
                     index += 1
                 elif isinstance(row, int):
@@ -129,13 +128,6 @@ class _Reading:
                 else:
                     index += len(row) if isinstance(row, list) else 1
                 yield row
-
-    def _given(self, record: dict[str, Any]) -> dict[str, Any]:
-        """The input object of a record, as a fault's line keeps it."""
-        try:
-            return unwrap_failure(record, self._id_field) if "error" in record else record
-        except ValueError:
-            return record
 
     def _single(self, record: dict[str, Any], path: str, place: int, line_number: int, index: int) -> Row | int:
         """The one prompt of a record; 1 where it is a duplicate to pass over.

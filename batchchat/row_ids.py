@@ -29,7 +29,8 @@ class RowIds:
 
     def made(self, digest: str, place: int) -> str:
         """The id of a line that brings none, of a digest of what it asks."""
-        return digest if self._seen.add(digest, place) else self._renamed(digest, place)
+        free = not (self._has_parts and digest in self._part_rows) and self._seen.add(digest, place)
+        return digest if free else self._renamed(digest, place)
 
     def given(self, row_id: PromptId, place: int) -> PromptId | None:
         """The id that a line goes by, or None where it is to be passed over.

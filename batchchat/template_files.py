@@ -68,6 +68,7 @@ class TemplateFolder(BaseLoader):
         if (
             not name
             or "\0" in name
+            or not _encodable(name)
             or "\\" in name
             or os.path.isabs(name)
             or ".." in parts
@@ -81,6 +82,15 @@ class TemplateFolder(BaseLoader):
         if path != root and os.path.commonpath((root, path)) != root:
             raise UnusableFileError(f"{name!r} is a link that leads out of the job file's folder")
         return path
+
+
+def _encodable(name: str) -> bool:
+    """Whether a file can have that name: a template may write half of a surrogate pair."""
+    try:
+        os.fsencode(name)
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _open_now(path: str, flags: int) -> int:

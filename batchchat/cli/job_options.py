@@ -9,9 +9,9 @@ import click
 from batchchat.cli.option_table import OPTIONS
 
 if TYPE_CHECKING:
-    from batchchat.config import JobConfig
+    from batchchat.config import JobConfig, Override
 
-__all__ = ["job_from", "job_options"]
+__all__ = ["job_from", "job_options", "matrix_overrides"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -60,8 +60,7 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
             continue
         origin = _origin(ctx, name, option)
         if key == "matrix":
-            for part_key, text in _pairs(key, value, option):
-                overrides[f"{key}.{part_key}"] = Override(_values(part_key, text, option), origin)
+            overrides |= matrix_overrides(value, origin)
         elif key in ("provider.headers", "prompt.params"):
             for part_key, part in _pairs(key, value, option):
                 overrides[f"{key}.{part_key}"] = Override(part, origin)
@@ -77,6 +76,21 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
     if (memory_only := options.get("no_nonce_cache")) is not None:
         overrides["nonce_cache"] = Override(not memory_only, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
     return load_job(options.get("job"), overrides, os.environ)
+
+
+def matrix_overrides(values: tuple[str, ...], origin: str) -> "dict[str, Override]":
+    """The job's matrix as ``KEY=V1,V2`` say it.
+
+    Args:
+        origin: The option or the environment variable, for messages.
+    """
+    from batchchat.config import Override
+
+    pairs = _pairs("matrix", values, "--matrix")
+    for number, (key, _) in enumerate(pairs):
+        if any(key == other for other, _ in pairs[:number]):
+            raise click.UsageError(f"--matrix: found {key!r} twice, expected all its values in one, with commas")
+    return {f"matrix.{key}": Override(_values(key, text, "--matrix"), origin) for key, text in pairs}
 
 
 def _pairs(key: str, values: tuple[str, ...], option: str) -> list[tuple[str, Any]]:

@@ -163,8 +163,8 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "stop.budget_usd",
         {"metavar": "USD", "help": "Stop before the requests of this run cost more; see 'prices' of the job file."},
     ),
-    (("--limit",), "limit", {"metavar": "N", "help": "Only the first N prompts."}),
-    (("--sample",), "sample", {"metavar": "N", "help": "Only N prompts drawn at random."}),
+    (("--limit",), "limit", {"metavar": "N", "help": "Only the first N lines of the input."}),
+    (("--sample",), "sample", {"metavar": "N", "help": "Only N lines of the input, drawn at random."}),
     (("--seed",), "seed", {"metavar": "S", "help": "Seed of --sample.  [default: 0]"}),
     (
         ("--order",),

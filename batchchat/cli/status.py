@@ -27,6 +27,8 @@ __all__ = ["command"]
     "--prompt", metavar="TEMPLATE", help="Prompt template of the run; ids of prompts without one depend on it."
 )
 @click.option("--system", metavar="TEMPLATE", help="System template of the run; ids depend on it too.")
+@click.option("--n", "samples", metavar="N", help="As in the run: how often it asked each prompt.")
+@click.option("--matrix", multiple=True, metavar="KEY=V1,V2,…", help="As in the run; repeatable.")
 @click.option(
     "--on-duplicate",
     type=click.Choice(["error", "first", "suffix"]),
@@ -43,6 +45,8 @@ def command(
     id_field: str | None,
     prompt: str | None,
     system: str | None,
+    samples: str | None,
+    matrix: tuple[str, ...],
     on_duplicate: str | None,
     errors: str | None,
     summary: str | None,
@@ -61,27 +65,30 @@ def command(
         "--prompt": ("prompt.template", prompt),
         "--system": ("prompt.system", system),
         "--id-field": ("prompt.id", id_field),
+        "--n": ("prompt.n", samples),
         "--on-duplicate": ("on_duplicate", on_duplicate),
     }
-    reader = PromptReader(_input_settings(job, [*inputs, *more], given)) if inputs else None
+    reader = PromptReader(_input_settings(job, [*inputs, *more], given, matrix)) if inputs else None
     prices, model = _prices(job)
     status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
             "batchchat: no answer belongs to a prompt of this input; "
-            "give --job, --prompt, --system, --id-field and --on-duplicate as in the run",
+            "give --job, --prompt, --system, --n, --matrix, --id-field and --on-duplicate as in the run",
             err=True,
         )
 
 
 def _input_settings(
-    job_file: str | None, paths: list[str], given: dict[str, tuple[str, str | None]]
+    job_file: str | None, paths: list[str], given: dict[str, tuple[str, str | None]], matrix: tuple[str, ...]
 ) -> "InputSettings":
     """How the run read its input: as its job says, with the options laid over it."""
+    from batchchat.cli.job_options import matrix_overrides
     from batchchat.config import Override, load_job
 
     overrides = {key: Override(value, option) for option, (key, value) in given.items() if value is not None}
+    overrides |= matrix_overrides(matrix, "--matrix")
     return load_job(job_file, overrides | {"input": Override(paths, "--input")}).input_settings()
 
 

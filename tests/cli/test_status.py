@@ -44,7 +44,7 @@ def test_input_that_no_answer_belongs_to_is_told_with_what_to_do(folder):
     assert "unknown ids          2\n" in result.stdout
     assert result.stderr == (
         "batchchat: no answer belongs to a prompt of this input; "
-        "give --job, --prompt, --system, --id-field and --on-duplicate as in the run\n"
+        "give --job, --prompt, --system, --n, --matrix, --id-field and --on-duplicate as in the run\n"
     )
 
 
@@ -56,6 +56,16 @@ def test_a_job_tells_how_its_input_was_read(folder):
     assert "total                8\n" in result.stdout
     assert "completed            3\n" in result.stdout
     assert "unknown ids" not in result.stdout
+
+
+def test_options_tell_how_many_prompts_a_line_makes(folder):
+    (folder / "v.jsonl").write_bytes(answer("a@m,t=0#1") + answer("a@m,t=1#2") + answer("b@m,t=1#2"))
+    arguments = ["v.jsonl", "-i", "in.jsonl", "--id-field", "key", "--prompt", "{{ question }}"]
+    result = CliRunner().invoke(command, [*arguments, "--n", "2", "--matrix", "model=m", "--matrix", "t=0,1"])
+    assert "total               16\n" in result.stdout, result.output
+    assert "completed            3\n" in result.stdout
+    result = CliRunner().invoke(command, [*arguments, "--matrix", "model=m", "--matrix", "model=n"])
+    assert "--matrix: found 'model' twice, expected all its values in one, with commas" in result.stderr
 
 
 def test_errors_file_as_the_input_belongs_to_the_run(folder):

@@ -1,6 +1,7 @@
 """Images and files that go with prompts: what is found, what is refused, what is sent."""
 
 import base64
+import json
 import os
 import tracemalloc
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from batchchat.attachments import attached_at, attachment_identity, with_attachments
 from batchchat.errors import AttachmentError
-from batchchat.records import Prompt
+from batchchat.records import Attachment, Prompt
 from tests.unit.test_prompts import fault, one, read, user
 
 PNG = b"\x89PNG\r\n\x1a\n" + bytes(20)
@@ -158,6 +159,12 @@ class TestFaults:
         os.symlink("../..", folder / "dir" / "up")
         assert told in fault(folder, line(value), images=("image",), max_file_bytes=100)
 
+    @pytest.mark.skipif(not os.path.exists("/proc/version"), reason="there are no such files here")
+    def test_a_file_without_a_size_of_its_own_is_told(self, tmp_path: Path) -> None:
+        """It would be found to have changed when it is sent."""
+        reason = fault(tmp_path, {"id": "a", "prompt": "p", "f": "/proc/version"}, files=("f",), file_root="/")
+        assert "found one that is made as it is read" in reason
+
     def test_a_missing_field_is_told(self, tmp_path: Path) -> None:
         assert fault(tmp_path, {"prompt": "x", "img": "a"}, images=("image",)) == (
             "expected the path or address of an image or null in 'image', found only 'prompt', 'img'"
@@ -257,7 +264,14 @@ class TestChanges:
         low = one(tmp_path, line("a.png"), images=("image",), image_detail="low").attachments[0]
         assert attachment_identity(low) != a
         (tmp_path / "a.png").unlink()
-        assert attachment_identity(low)["digest"] == "unreadable"
+        assert attachment_identity(low)["digest"] is None
+
+    def test_files_that_cannot_be_read_are_not_the_same(self, tmp_path: Path) -> None:
+        """Else a prompt could get the answer to another's file, which could be read again by then."""
+        parts = [Attachment(kind="image", given=name, path=str(tmp_path / name), stamp=(1, 2, 3)) for name in "ab"]
+        parts += [Attachment(kind="image", given=name, trouble="gone") for name in "ab"]
+        identities = [json.dumps(attachment_identity(part)) for part in parts]
+        assert len(set(identities)) == 4
 
     def test_ids_of_lines_without_one_hang_on_what_they_name(self, tmp_path: Path) -> None:
         plain, a, b = ({"prompt": "x", "image": url} for url in (None, "http://e.org/a", "http://e.org/b"))

@@ -9,6 +9,7 @@ import pytest
 from batchchat.config import load_job
 from batchchat.errors import ConfigError
 from batchchat.expansion import MOST_VARIANTS, Expansion
+from batchchat.job_setup import fault_outcome
 from batchchat.prompts import InputSettings, PromptReader
 from batchchat.records import InputFault, Prompt
 from batchchat.results import outcome_to_batch_object, outcome_to_object
@@ -219,6 +220,28 @@ class TestErrorsFiles:
             assert ids(items) == expected
         assert "duplicate id 'a#1'" in fault_of(read(tmp_path, failed(first), failed(first), samples=2))
 
+    def test_the_id_of_a_line_without_one_is_not_given_twice(self, tmp_path: Path) -> None:
+        first, _ = read(tmp_path, {"prompt": "x"}, samples=2)
+        again = read(tmp_path, failed(first), {"prompt": "x"}, samples=2)
+        assert ids(again) == [first.id, first.id.replace("#1", "-2#1"), first.id.replace("#1", "-2#2")]
+
+    @pytest.mark.parametrize("form", ["flat", "openai-batch"])
+    def test_a_line_that_was_faulty_for_other_settings_still_knows_its_prompt(self, tmp_path: Path, form: str) -> None:
+        to_object = outcome_to_object if form == "flat" else outcome_to_batch_object
+        prompts = read(tmp_path, {"id": "a", "prompt": "x"}, samples=3)
+        given = lines = [failed(prompt, form) for prompt in prompts[1:]]
+        for _ in range(2):
+            faults = read(tmp_path, *lines)
+            assert all(isinstance(item, InputFault) for item in faults)
+            assert [item.line for item in faults] == given
+            lines = [to_object(fault_outcome(item)) for item in faults]
+        assert ids(read(tmp_path, *lines, samples=3)) == ["a#2", "a#3"]
+
+    def test_true_and_one_are_told_apart(self, tmp_path: Path) -> None:
+        matrix = {"x": [1, True]}
+        prompts = read(tmp_path, {"id": "a", "prompt": "x"}, matrix=matrix)
+        assert ids(read(tmp_path, *map(failed, prompts), matrix=matrix)) == ["a@x=1", "a@x=true"]
+
     def test_a_field_named_variant_means_nothing(self, tmp_path: Path) -> None:
         assert ids(read(tmp_path, {"id": "a", "prompt": "x", "variant": {"id": "b", "sample": 9}})) == ["a"]
 
@@ -243,6 +266,8 @@ class TestSettings:
             ({"model": [4]}, "matrix.model: expected names of models, found 4; put it in quotes"),
             ({"messages": ["a"]}, "found 'messages'"),
             ({" ": ["a"]}, "found ' '"),
+            ({"stop": ["a", "\udcff"]}, "matrix.stop: found '\\udcff', which is not UTF-8"),
+            ({"\udcff": [1]}, "which is not UTF-8"),
             ({"model": ["a,b=1"], "b": [1]}, None),
             ({"model": ["a", "a,b=1"], "b": [1]}, None),
             ({"model": ["b", "x@b"]}, "makes ids that another value may make as well"),

@@ -1,5 +1,6 @@
 """YAML of a job file: what is let through, and what each refusal says."""
 
+import json
 import re
 
 import pytest
@@ -41,6 +42,13 @@ def test_plain_values_keep_their_types(job):
         "a": "text", "b": 12, "c": 1.5, "d": True, "e": None, "f": [1, "two"], "g": {"h": 31}, "h": "012", "i": 1000,
         "j": "5",
     }  # fmt: skip
+
+
+def test_a_character_in_two_escaped_halves_is_one(job):
+    """JSON's writers escape so, and a job file may be JSON."""
+    assert read(job(json.dumps({"k😀": "😀 $$ é"}))) == {"k😀": "😀 $ é"}
+    for text in (r'a: "\ud800"', r'a: ["x\udc00\ud83d"]', r'"\udfff": 1'):
+        assert "found half of a surrogate pair, expected a whole character" in refusal(job(text))
 
 
 def test_every_value_knows_its_line_column_and_spelling(job):

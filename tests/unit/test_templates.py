@@ -154,7 +154,17 @@ class TestFiles:
         assert compiled("{% include 'a.j2' %}", folder).render({"q": 1}) == "1\nb"
 
     @pytest.mark.parametrize(
-        "name", ["../secret.txt", "parts/../../secret.txt", "/etc/hostname", "", "a\\b", "link.j2", "linked/secret.txt"]
+        "name",
+        [
+            "../secret.txt",
+            "parts/../../secret.txt",
+            "/etc/hostname",
+            "",
+            "a\\b",
+            "link.j2",
+            "linked/secret.txt",
+            "\ud800",
+        ],
     )
     @pytest.mark.parametrize("form", ["{{% include {!r} %}}", "{{% import {!r} as x %}}", "{{% extends {!r} %}}"])
     def test_nothing_outside_of_the_folder_is_read(self, folder: Path, name: str, form: str) -> None:
