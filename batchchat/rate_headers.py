@@ -95,8 +95,10 @@ def _quota(headers: Mapping[str, str], unit: str) -> Quota | None:
 
 def _count(text: str | None) -> int | None:
     """A count; None for a negative one and for nonsense."""
+    if not text:
+        return None
     try:
-        number = float(text or "")
+        number = float(text)
     except ValueError:
         return None
     return int(number) if 0 <= number <= _LARGEST else None

@@ -152,7 +152,7 @@ class OpenAIChat:
         Raises:
             ProviderError: Only endpoints that refused it already are left; it is what one of them said.
         """
-        task = asyncio.current_task()
+        task = asyncio.current_task() if self._failed_at else None
         failed = self._failed_at.pop(task, None) if task is not None else None
         avoided = {*refused, failed[1]} if failed is not None and failed[0] is request else refused
         while True:

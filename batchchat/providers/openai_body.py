@@ -25,7 +25,7 @@ class CompletionReader(OpenAIReader):
 
     def __init__(self, *, deltas: bool, choices: int = 1) -> None:
         super().__init__(deltas=deltas)
-        self._wanted = choices
+        self._wanted, self._ended = choices, False
         self._choices: dict[int, _Choice] = {}
         self._model: str | None = None
         self._usage: Usage | None = None
@@ -35,22 +35,12 @@ class CompletionReader(OpenAIReader):
         first = self._choices.get(0)
         return without_surrogates("".join(first.text)) if first is not None else ""
 
-    @property
-    def _whole(self) -> bool:
-        choices = self._choices.values()
-        return len(choices) >= self._wanted and all(choice.finish not in (None, "error") for choice in choices)
-
-    @property
-    def _over(self) -> bool:
-        choices = self._choices.values()
-        finished = len(choices) >= self._wanted and all(choice.finish is not None for choice in choices)
-        return finished and self._usage is not None
-
     def _take_object(self, obj: dict[str, Any], reply: Exchange) -> str:
         if isinstance(model := obj.get("model"), str):
             self._model = model or self._model
         if isinstance(usage := obj.get("usage"), dict):
             self._usage = usage_of(usage)
+            self._over = self._ended
         told = ""
         choices = obj.get("choices")
         for position, choice in enumerate(choices if isinstance(choices, list) else ()):
@@ -61,11 +51,22 @@ class CompletionReader(OpenAIReader):
     def _take_choice(self, piece: dict[str, Any], position: int, reply: Exchange) -> str:
         index = piece.get("index")
         index = index if isinstance(index, int) and 0 <= index < _MOST_CHOICES else position
-        text = self._choices.setdefault(index, _Choice()).take(piece)
-        finished = [choice for choice in self._choices.values() if choice.finish is not None]
-        if len(finished) >= max(self._wanted, len(self._choices)):
-            reply.expect_end()
+        choice = self._choices.get(index)
+        is_new = choice is None
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+        text = choice.take(piece)
+        if is_new or choice.finish is not None:
+            self._look_at_end(reply)
         return text if index == 0 else ""
+
+    def _look_at_end(self, reply: Exchange) -> None:
+        choices = self._choices.values()
+        self._ended = len(choices) >= self._wanted and all(choice.finish is not None for choice in choices)
+        self._whole = self._ended and all(choice.finish != "error" for choice in choices)
+        self._over = self._ended and self._usage is not None
+        if self._ended:
+            reply.expect_end()
 
     def _completion(self, reply: Exchange) -> Completion:
         """What the chunks make together: the first choice that is an answer, and the texts of all.
@@ -109,7 +110,8 @@ class _Choice:
             raise ProtocolError(
                 f"expected an object as the message of a choice, found {json_type(message)}", status=200
             )
-        text = answer_text(message.get("content"))
+        content = message.get("content")
+        text = content if isinstance(content, str) else answer_text(content)
         if text:
             self.text.append(text)
         if isinstance(refusal := message.get("refusal"), str):

@@ -55,6 +55,7 @@ class Endpoint:
 
     Attributes:
         base: Address without the query; follows redirects on the same host.
+        headers: What is sent with every request; a header that the user gives takes the place of ours.
         takes_stream_options, takes_schema: Whether it is not known to refuse them.
         http: Its connections.
     """
@@ -80,6 +81,7 @@ class Endpoint:
             }
         )
         self._key: str | None = None
+        self.headers = self._with_extra()
         self._set_key(source.from_environ(context.environ))
         self.proxy = choose_proxy(self.base, context.proxy, context.environ)
         self.http = HttpClient(msgspec.structs.replace(context, proxy=self.proxy))
@@ -89,12 +91,6 @@ class Endpoint:
     def url(self) -> str:
         """Where a prompt is posted."""
         return f"{self.base}{self._path}" + (f"?{self._query}" if self._query else "")
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What is sent with every request; a header that the user gives takes the place of ours."""
-        given = {name.lower() for name in self._extra}
-        return {name: value for name, value in self._own.items() if name.lower() not in given} | self._extra
 
     @property
     def names_model(self) -> bool:
@@ -123,6 +119,11 @@ class Endpoint:
             raise ConfigError("base_url holds a user name and a key is given as well; leave one of them out")
         self._key = key
         self._own |= {"api-key": key} if self._api_key_header else {"Authorization": f"Bearer {key}"}
+        self.headers = self._with_extra()
+
+    def _with_extra(self) -> dict[str, str]:
+        given = {name.lower() for name in self._extra}
+        return {name: value for name, value in self._own.items() if name.lower() not in given} | self._extra
 
 
 def _address(settings: EndpointConfig, path: str) -> tuple[str, str]:

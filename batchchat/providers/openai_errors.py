@@ -31,6 +31,8 @@ _PROSE: tuple[tuple[tuple[str, ...], ErrorType, bool | None], ...] = (
 )
 _SCHEMA_WORDS = ("response_format", "response format", "json_schema", "json schema", "text.format", "structured output")
 _SCHEMA_SEARCH = 4096
+# How an object or a stream of events begins, so that a piece of it is an answer that was cut.
+_ANSWER_STARTS = (b"{", b":", b"data:", b"event:", b"id:", b"retry:")
 # Told with codes that say no more than that a request is wrong (LiteLLM).
 _UNKNOWN_MODEL = ("invalid model name",)
 
@@ -80,7 +82,8 @@ def page_error(body: bytes) -> ProviderError:
     """The error of a body with status 200 that is neither a stream nor a chat completion."""
     if not body.strip():
         return IncompleteError("the service sent an empty body", status=200)
-    if body.lstrip().startswith((b"{", b"data:", b":")):
+    begun = body.lstrip()
+    if any(begun.startswith(start) or start.startswith(begun) for start in _ANSWER_STARTS):
         return IncompleteError("the answer ended in its middle", status=200)
     what = "an HTML page" if looks_like_html(body) else "something else"
     return ProtocolError(

@@ -29,30 +29,24 @@ def answer_text(content: Any) -> str:
 
 
 class OpenAIReader(ABC):
-    """Reads one answer to its terminal event."""
+    """Reads one answer to its terminal event.
+
+    Subclasses set ``_whole`` once the answer is all there (what cannot be read after that, or reports a failure, only
+    ends it), and ``_over`` once nothing is worth waiting for any more.
+    """
 
     def __init__(self, *, deltas: bool) -> None:
         self._deltas = deltas
         self._decoder = SSEDecoder()
         self._raw: list[bytes] = []
         self._is_stream = False
-        self._done = False
+        self._done = self._whole = self._over = False
         self.finished = False
 
     @property
     @abstractmethod
     def partial(self) -> str:
         """Text that has arrived so far."""
-
-    @property
-    @abstractmethod
-    def _whole(self) -> bool:
-        """Whether the answer is all there: what cannot be read after that, or reports a failure, only ends it."""
-
-    @property
-    @abstractmethod
-    def _over(self) -> bool:
-        """Whether nothing is worth waiting for any more."""
 
     @abstractmethod
     def _take_object(self, obj: dict[str, Any], reply: Exchange) -> str:
@@ -118,13 +112,13 @@ class OpenAIReader(ABC):
             if cut:
                 return ""
             raise ProtocolError(f"expected JSON in an event, found: {plain_text(data)}", status=200) from error
-        self._begin_stream()
+        if not self._is_stream:
+            self._begin_stream()
         return self._take_checked(obj, reply)
 
     def _begin_stream(self) -> None:
-        if not self._is_stream:
-            self._is_stream = True
-            self._raw.clear()
+        self._is_stream = True
+        self._raw.clear()
 
     def _take_body(self, body: bytes, reply: Exchange) -> None:
         try:

@@ -32,14 +32,6 @@ class ResponsesReader(OpenAIReader):
     def partial(self) -> str:
         return without_surrogates("".join(self._text))
 
-    @property
-    def _whole(self) -> bool:
-        return self._response is not None
-
-    @property
-    def _over(self) -> bool:
-        return self._response is not None
-
     def _take_object(self, obj: dict[str, Any], reply: Exchange) -> str:
         kind, delta = obj.get("type"), obj.get("delta")
         if obj.get("object") == "response":
@@ -68,6 +60,7 @@ class ResponsesReader(OpenAIReader):
 
     def _end(self, response: dict[str, Any], reply: Exchange) -> None:
         self._response = response
+        self._whole = self._over = True
         reply.expect_end()
         output = response.get("output")
         if isinstance(output, list) and output:  # authoritative over what streamed

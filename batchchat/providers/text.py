@@ -14,6 +14,7 @@ __all__ = ["checked_calls", "load_lenient", "looks_like_html", "plain_text", "us
 
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _MOST_DIGITS = 4000
+_MOST_TOKENS = 10**12  # beyond, a count is nonsense
 _MOST_LEVELS = 1024
 _TOO_DEEP = f"the service sent JSON nested deeper than {_MOST_LEVELS} levels"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -99,10 +100,10 @@ def usage_of(usage: Any) -> Usage | None:
 
 
 def _count(counts: dict[str, Any], *names: str) -> int | None:
-    """The first of the named counts that is one."""
+    """The first of the named counts that is one; what no answer can have cost counts as not told."""
     for name in names:
         count = counts.get(name)
-        if isinstance(count, int) and not isinstance(count, bool) and count >= 0:
+        if isinstance(count, int) and not isinstance(count, bool) and 0 <= count <= _MOST_TOKENS:
             return count
     return None
 

@@ -113,6 +113,15 @@ async def test_text_of_a_cut_answer_is_kept_as_partial() -> None:
     assert error.partial == "Hello"
 
 
+@pytest.mark.parametrize("kept", range(1, 60, 3))
+async def test_stream_that_is_cut_anywhere_is_incomplete_and_worth_another_try(kept: int) -> None:
+    whole_stream = stream(*BEGUN, ended(text("Hello")), field="event: response.created\ndata: ")
+    head, gap, body = whole_stream.partition(b"\r\n\r\n")
+    error, _ = await ask(head + gap + body[:kept], api="responses")
+    assert isinstance(error, ProviderError), error
+    assert error.type == "incomplete"
+
+
 async def test_refusal_carries_its_text() -> None:
     error, _ = await ask(whole(response({"type": "refusal", "refusal": "I can't help."})), api="responses")
     assert error.message == "I can't help."

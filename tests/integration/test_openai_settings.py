@@ -252,6 +252,7 @@ async def test_thoughts_are_no_part_of_the_answer(name: str) -> None:
           "completion_tokens_details": {"reasoning_tokens": 5}}, (9, 7, 4, 5)),
         ({"prompt_tokens": 9, "completion_tokens": 7, "prompt_cache_hit_tokens": 4}, (9, 7, 4, None)),
         ({"prompt_tokens": 9, "completion_tokens": 0, "prompt_tokens_details": None}, (9, 0, None, None)),
+        ({"prompt_tokens": 10**400, "completion_tokens": 10**13, "prompt_cache_hit_tokens": 2**64}, (None, None, None, None)),
         ({"prompt_tokens": "9", "completion_tokens": -1, "prompt_tokens_details": {"cached_tokens": True}}, (None, None, None, None)),
     ],
 )  # fmt: skip
