@@ -13,6 +13,9 @@ from batchchat.records import Attachment
 __all__ = ["attached_at", "attachment_identity", "open_now", "stamp_of", "with_attachments"]
 
 _CHUNK_BYTES = 1 << 20
+_MOST_DIGESTS = 1000
+# Of contents by device, inode, time of change and size.
+_digests: dict[tuple[tuple[int, int, int], int], str] = {}
 
 
 def with_attachments(
@@ -117,13 +120,26 @@ def _changed(attachment: Attachment) -> AttachmentError:
 
 def _digest(attachment: Attachment) -> str | None:
     """Digest of the content; None where it cannot be read."""
-    digest = blake2b(digest_size=16)
     try:
         with open_now(attachment.path or "") as file:
-            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
                 return None
-            while chunk := file.read(_CHUNK_BYTES):
-                digest.update(chunk)
+            key = (stamp_of(status), status.st_size)
+            # The prompts of one line have the same files, and are asked for their fingerprints one after another.
+            known = _digests.get(key)
+            if known is None:
+                known = _digest_of(file)
+                if len(_digests) >= _MOST_DIGESTS:
+                    _digests.clear()
+                _digests[key] = known
+            return known
     except OSError:
         return None
+
+
+def _digest_of(file: BinaryIO) -> str:
+    digest = blake2b(digest_size=16)
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
     return digest.hexdigest()

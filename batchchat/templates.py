@@ -1,13 +1,14 @@
 """Jinja templates over the fields of an input line, in a sandbox."""
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, ClassVar
 
 from jinja2 import (
     StrictUndefined,
     TemplateError,
     TemplateNotFound,
+    TemplateRuntimeError,
     TemplateSyntaxError,
     Undefined,
     UndefinedError,
@@ -159,6 +160,29 @@ def _to_json(value: Any, indent: int | None = None) -> str:
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
+def _printed(value: Any) -> Any:
+    """A value that stands in a template's text; nothing whose text is only where it lies in memory.
+
+    A method gets there by a key of its name that a line lacks: ``{{ meta.title }}`` where ``meta`` is a text.
+
+    Raises:
+        TemplateRuntimeError: It is a method, or what a filter gives that still waits for ``list`` or ``join``.
+        UndefinedError: It is a list with something undefined in it.
+    """
+    if type(value) is str:
+        return value
+    if isinstance(value, list | tuple):
+        for item in value:
+            if isinstance(item, Undefined):
+                str(item)
+    elif callable(value) and not isinstance(value, Undefined):
+        name = getattr(value, "__name__", type(value).__name__)
+        raise TemplateRuntimeError(f"expected a value to put in, found the method or macro {name!r}")
+    elif isinstance(value, Iterator):
+        raise TemplateRuntimeError("expected a value to put in, found what needs a list or join filter behind it")
+    return value
+
+
 def _make_environment(files: TemplateFolder) -> _Environment:
     # No template is looked up on the disk again once it is loaded, and none is dropped for another.
     environment = _Environment(
@@ -168,9 +192,12 @@ def _make_environment(files: TemplateFolder) -> _Environment:
         loader=files,
         auto_reload=False,
         cache_size=-1,
+        finalize=_printed,
     )
     filters: dict[str, Callable[..., Any]] = environment.filters
     filters["tojson"] = _to_json
+    # A line gives one prompt, each time that it is read: an answer would not fit the next one.
+    del filters["random"]
     # A line that lacks a field of such a name must be told, not filled with Jinja's own toy.
     for name in ("cycler", "joiner", "lipsum"):
         del environment.globals[name]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from batchchat.input_settings import InputSettings
+    from batchchat.job_config import JobConfig
     from batchchat.prices import PriceList
     from batchchat.results import RunStatus
 
@@ -56,6 +56,8 @@ def command(
 
     It disturbs no run, and may be asked while one goes on. With the input (-i), it tells what is left of it too.
     """
+    from batchchat.cli.job_options import matrix_overrides
+    from batchchat.config import Override, load_job
     from batchchat.prompts import PromptReader
     from batchchat.results import name_files, read_status
 
@@ -68,8 +70,13 @@ def command(
         "--n": ("prompt.n", samples),
         "--on-duplicate": ("on_duplicate", on_duplicate),
     }
-    reader = PromptReader(_input_settings(job, [*inputs, *more], given, matrix)) if inputs else None
-    prices, model = _prices(job)
+    overrides = {key: Override(value, option) for option, (key, value) in given.items() if value is not None}
+    overrides |= matrix_overrides(matrix, "--matrix")
+    overrides["input"] = Override([*inputs, *more], "--input")
+    # Read once, as it may be a pipe.
+    settings = load_job(job, overrides)
+    reader = PromptReader(settings.input_settings()) if inputs else None
+    prices, model = _prices(job, settings)
     status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
     sys.stdout.write(_render_json(status) if as_json else _render_text(status))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
@@ -80,27 +87,13 @@ def command(
         )
 
 
-def _input_settings(
-    job_file: str | None, paths: list[str], given: dict[str, tuple[str, str | None]], matrix: tuple[str, ...]
-) -> "InputSettings":
-    """How the run read its input: as its job says, with the options laid over it."""
-    from batchchat.cli.job_options import matrix_overrides
-    from batchchat.config import Override, load_job
-
-    overrides = {key: Override(value, option) for option, (key, value) in given.items() if value is not None}
-    overrides |= matrix_overrides(matrix, "--matrix")
-    return load_job(job_file, overrides | {"input": Override(paths, "--input")}).input_settings()
-
-
-def _prices(job_file: str | None) -> "tuple[PriceList, str | None]":
+def _prices(job_file: str | None, job: "JobConfig") -> "tuple[PriceList, str | None]":
     from batchchat.prices import PriceList
 
     if job_file is None:
         return PriceList(), None
-    from batchchat.config import load_job
     from batchchat.job_setup import job_models, make_prices
 
-    job = load_job(job_file)
     return make_prices(job), next((name for names in job_models(job) for name in names), None)
 
 

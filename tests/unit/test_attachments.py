@@ -266,6 +266,18 @@ class TestChanges:
         (tmp_path / "a.png").unlink()
         assert attachment_identity(low)["digest"] is None
 
+    def test_a_digest_is_made_once_and_again_after_a_change(self, tmp_path: Path) -> None:
+        def digest() -> str:
+            return attachment_identity(one(tmp_path, line("a.png"), images=("image",)).attachments[0])["digest"]
+
+        found = []
+        for time, content in enumerate((b"1", b"2", b"22")):
+            (tmp_path / "a.png").write_bytes(PNG + content)
+            os.utime(tmp_path / "a.png", (time, time))
+            found.append(digest())
+            assert digest() == found[-1]
+        assert len(set(found)) == 3
+
     def test_files_that_cannot_be_read_are_not_the_same(self, tmp_path: Path) -> None:
         """Else a prompt could get the answer to another's file, which could be read again by then."""
         parts = [Attachment(kind="image", given=name, path=str(tmp_path / name), stamp=(1, 2, 3)) for name in "ab"]

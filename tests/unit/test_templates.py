@@ -126,6 +126,35 @@ def test_without_a_job_file_no_other_template_is_in_reach(source: str) -> None:
     assert "cannot be loaded" in refusal("{% include name %}", name="x")
 
 
+@pytest.mark.parametrize(
+    ("source", "told"),
+    [
+        ("{{ meta.title }}", "expected a value to put in, found the method or macro 'title'"),
+        ("{{ items.count }}", "found the method or macro 'count'"),
+        ("{% macro m() %}x{% endmacro %}{{ m }}", "found the method or macro"),
+        ("{{ items | map('upper') }}", "found what needs a list or join filter behind it"),
+        ("{{ items | select('eq', 'a') }}", "found what needs a list or join filter behind it"),
+        ("{% for x in items %}{{ loop }}{% endfor %}", "expected a value to put in"),
+        ("{{ items | map(attribute='none') | list }}", "has no attribute 'none'"),
+    ],
+)
+def test_what_is_no_value_is_told_and_not_sent(source: str, told: str) -> None:
+    """Its text would be an address in memory, another one each time."""
+    assert told in refusal(source, meta="text", items=["a", "b"])
+
+
+def test_values_of_all_kinds_are_put_in() -> None:
+    fields = {"a": None, "b": True, "c": [1, {"d": 2.5}], "e": {"title": "t"}}
+    assert compiled("{{ a }} {{ b }} {{ c }} {{ e }} {{ e.title }} {{ c | length }} {{ range(2) }}").render(fields) == (
+        "None True [1, {'d': 2.5}] {'title': 't'} t 2 range(0, 2)"
+    )
+
+
+def test_a_line_gives_the_same_prompt_each_time() -> None:
+    with pytest.raises(ConfigError, match="No filter named 'random'"):
+        compiled("{{ items | random }}")
+
+
 class TestFiles:
     """Templates that a template loads from the job file's folder."""
 
