@@ -9,6 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from batchchat.attachments import open_now, stamp_of
+from batchchat.errors import ConfigError
 from batchchat.jsonl import json_type
 from batchchat.records import Attachment
 
@@ -32,6 +33,9 @@ class AttachmentFields:
         detail: How closely a service is to look at images.
         root: Folder that paths must not lead out of; None for the input file's own.
         max_bytes: Largest file.
+
+    Raises:
+        ConfigError: The root is no folder.
     """
 
     def __init__(
@@ -39,6 +43,8 @@ class AttachmentFields:
     ) -> None:
         self._fields: list[tuple[str, Kind]] = [(name, "image") for name in images]
         self._fields += [(name, "file") for name in files]
+        if root is not None and not os.path.isdir(root):
+            raise ConfigError(f"expected a folder, found none at {root!r}", key="prompt.file_root")
         self._detail, self._root, self._max_bytes = detail, root, max_bytes
         self._most_total = max(_MOST_TOTAL_BYTES, max_bytes)
 

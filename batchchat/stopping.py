@@ -4,7 +4,7 @@ from typing import Literal
 
 import msgspec
 
-from batchchat.errors import ProviderError
+from batchchat.errors import AttachmentError, ProviderError
 from batchchat.records import PromptId
 
 __all__ = ["StopReason", "StopRules"]
@@ -79,6 +79,8 @@ class StopRules:
                 return StopReason(
                     kind="service", message=f"{self._hopeless} prompts in a row met: {error.type}: {error.message}"
                 )
+        elif isinstance(error, AttachmentError):
+            return None  # nothing was sent; many prompts may share the file that went away
         elif not error.retryable or error.retry_limit is not None:
             self._same_text = self._same_text + 1 if error.message == self._text else 1
             self._text = error.message

@@ -1,6 +1,6 @@
 """A run ends early when the prompts to come would fail as well, and not before."""
 
-from batchchat.errors import AuthError, InvalidRequestError, QuotaError, RateLimitError, ServerError
+from batchchat.errors import AttachmentError, AuthError, InvalidRequestError, QuotaError, RateLimitError, ServerError
 from batchchat.stopping import StopRules
 
 
@@ -28,6 +28,15 @@ def test_twenty_refusals_with_one_text_stop_the_run() -> None:
     assert reasons[:19] == [None] * 19
     assert reasons[19] is not None
     assert reasons[19].kind == "service"
+
+
+def test_files_that_went_away_do_not_stop_the_run() -> None:
+    """All prompts of a line have the same ones, and no service has refused anything."""
+    rules = StopRules()
+    assert [rules.failed(number, AttachmentError("a.png: gone")) for number in range(50)] == [None] * 50
+    rules = StopRules(max_failures=3)
+    assert rules.failed(0, AttachmentError("a.png: gone")) is None
+    assert [rules.failed(n, AttachmentError("a.png: gone")) is None for n in range(3)] == [True, True, False]
 
 
 def test_refusals_with_different_texts_do_not_stop_the_run() -> None:
