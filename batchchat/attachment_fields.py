@@ -9,7 +9,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from batchchat.attachments import open_now, stamp_of
-from batchchat.errors import ConfigError
 from batchchat.jsonl import json_type
 from batchchat.records import Attachment
 
@@ -33,9 +32,6 @@ class AttachmentFields:
         detail: How closely a service is to look at images.
         root: Folder that paths must not lead out of; None for the input file's own.
         max_bytes: Largest file.
-
-    Raises:
-        ConfigError: The root is no folder.
     """
 
     def __init__(
@@ -43,8 +39,6 @@ class AttachmentFields:
     ) -> None:
         self._fields: list[tuple[str, Kind]] = [(name, "image") for name in images]
         self._fields += [(name, "file") for name in files]
-        if root is not None and not os.path.isdir(root):
-            raise ConfigError(f"expected a folder, found none at {root!r}", key="prompt.file_root")
         self._detail, self._root, self._max_bytes = detail, root, max_bytes
         self._most_total = max(_MOST_TOTAL_BYTES, max_bytes)
 
@@ -74,8 +68,8 @@ class AttachmentFields:
                     attachment = Attachment(kind=kind, given=given, trouble=str(error))
                 total += attachment.size
                 found.append(attachment)
-        if len(found) > _MOST_PARTS:
-            raise ValueError(f"found {len(found)} images and files for one prompt, expected at most {_MOST_PARTS}")
+                if len(found) > _MOST_PARTS:  # no more of them are looked at
+                    raise ValueError(f"found more than {_MOST_PARTS} images and files for one prompt, expected fewer")
         if total > self._most_total:
             raise ValueError(
                 f"found images and files of {total:,} bytes for one prompt, expected at most {self._most_total:,}"
@@ -149,6 +143,8 @@ class AttachmentFields:
         if "\0" in given:
             raise ValueError("found a path with a zero byte in it")
         root = os.path.realpath(folder if self._root is None else self._root)
+        if self._root is not None and not os.path.isdir(root):
+            raise ValueError(f"cannot be looked up, as there is no folder {self._root!r} (prompt.file_root)")
         path = os.path.realpath(os.path.join(folder, given))
         if self._root is not None and not os.path.exists(path):
             path = os.path.realpath(os.path.join(root, given))

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from batchchat.attachments import attached_at, attachment_identity, with_attachments
-from batchchat.errors import AttachmentError, ConfigError
+from batchchat.errors import AttachmentError
 from batchchat.records import Attachment, Prompt
 from tests.unit.test_prompts import fault, one, read, user
 
@@ -192,7 +192,9 @@ class TestFaults:
         assert len(one(tmp_path, line(["a.png"] * 2), images=("image",)).attachments) == 2
         assert "expected at most 52,428,800" in fault(tmp_path, line(["a.png"] * 3), images=("image",))
         assert one(tmp_path, line(["a.png"] * 3), images=("image",), max_file_bytes=70 << 20)
-        assert "found 501 images and files" in fault(tmp_path, line(["http://e.org/"] * 501), images=("image",))
+        assert "found more than 500 images and files" in fault(
+            tmp_path, line(["http://e.org/"] * 501), images=("image",)
+        )
 
 
 class TestRoot:
@@ -210,9 +212,10 @@ class TestRoot:
         assert "leads out of" in fault(tmp_path / "in", line("b.png"), images=("image",), file_root=root)
         assert one(tmp_path / "in", line(str(tmp_path / "in" / "b.png")), images=("image",), file_root="/").attachments
 
-    def test_a_root_that_is_no_folder_is_told_before_any_line(self, tmp_path: Path) -> None:
-        with pytest.raises(ConfigError, match=r"prompt\.file_root: expected a folder, found none at '.*none'"):
-            read(tmp_path, line("a.png"), images=("image",), file_root=str(tmp_path / "none"))
+    def test_a_root_that_is_no_folder_is_told(self, tmp_path: Path) -> None:
+        reason = fault(tmp_path, line("a.png"), images=("image",), file_root=str(tmp_path / "none"))
+        assert reason.endswith("none' (prompt.file_root)")
+        assert "'a.png': cannot be looked up, as there is no folder '" in reason
 
     def test_paths_of_standard_input_start_from_the_working_folder(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
