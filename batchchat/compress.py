@@ -37,7 +37,7 @@ def strip_endings(path: str) -> str:
     return root if ending.lower() == ".jsonl" else path
 
 
-def open_input(path: str) -> BinaryIO:
+def open_input(path: str, *, is_parquet: bool = False) -> BinaryIO:
     """Opens an input file for reading, decompressing it where its ending says so.
 
     Reading (``read1``) waits for no more than there is, so that lines of a slow pipe come out as they arrive. What
@@ -45,6 +45,7 @@ def open_input(path: str) -> BinaryIO:
 
     Args:
         path: A file, or ``-`` for standard input, which is never decompressed and is the caller's not to close.
+        is_parquet: The file is to be Parquet, whatever its ending; its content is the caller's to check.
 
     Raises:
         PromptFileError: Missing, a folder, not readable, UTF-16 or UTF-32, or its content does not fit its ending.
@@ -57,6 +58,8 @@ def open_input(path: str) -> BinaryIO:
         return stream
     compression = compression_of(path)
     raw = _open(path)
+    if is_parquet:
+        return raw
     try:
         _check_head(path, _peek(raw), compression)
         if compression is None:

@@ -69,11 +69,11 @@ def _check_file(path: str) -> None:
         is_file = True  # what is wrong is told by opening it
     if not is_file and not os.path.isdir(path):
         raise PromptFileError(path, "Parquet is read from its end, expected a file, not a pipe or a device")
-    with open_input(path) as stream:
+    with open_input(path, is_parquet=True) as stream:
         head = stream.read(len(_MAGIC))
     if head != _MAGIC:
         found = "an empty file" if not head else "something else"
-        raise PromptFileError(path, f"expected a Parquet file as the ending says, found {found}")
+        raise PromptFileError(path, f"expected a Parquet file, found {found}")
 
 
 def _iter_rows(file: Any, path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:

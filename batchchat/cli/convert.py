@@ -55,7 +55,10 @@ def command(ctx: click.Context, /, source: str, target: str, quiet: bool, **opti
     from batchchat.forms import AskSettings, Conversion, Loss, convert
     from batchchat.progress import safe_writer, visible
 
-    signal.signal(signal.SIGTERM, _terminated)
+    for name in ("SIGTERM", "SIGHUP"):
+        # What nohup ignores stays ignored.
+        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), _terminated)
     write = safe_writer(sys.stderr)
     asks = {name: options.pop(name) for name in ("id_field", "prompt", "system", "model", "max_tokens", "keep_fields")}
 

@@ -77,13 +77,13 @@ class Asker:
         Raises:
             ValueError: It asks for nothing that one request could hold, or its id has been seen.
         """
-        if "error" in line and failed_variant(line) is not None:
-            raise ValueError(
-                "found the failure of one of several prompts of a line, which only a run of its job can ask again"
-            )
-        fields = unwrap_failure(dict(line), self._settings.id_field) if "error" in line else dict(line)
+        fields, variant = dict(line), None
+        if "error" in line:
+            variant, fields = failed_variant(line), unwrap_failure(fields, self._settings.id_field)
         given, rest = take_id(fields, self._settings.id_field)
         ask = read_ask(fields, self._prompt, self._system)
+        if variant is not None:
+            given, ask = line["id"], _varied(ask, variant)
         if len(ask.turns) > 1:
             raise ValueError(
                 f"found {len(ask.turns)} turns, expected one question; a batch line has no answers between"
@@ -123,6 +123,19 @@ class Asker:
         if self._prompt is not None:
             return None
         return next((name for name in ("body", "messages", "prompt", "turns") if rest.get(name) is not None), None)
+
+
+def _varied(ask: Ask, variant: Mapping[str, Any]) -> Ask:
+    """What one of several prompts of a line asks."""
+    if "template" in variant:
+        raise ValueError(
+            f"found the failure of the template {variant['template']!r}, expected one without; "
+            "only a run of its job knows the template"
+        )
+    params, sample = {**ask.params, **variant.get("params", {})}, variant.get("sample", 1)
+    if type(params.get("seed")) is int:
+        params["seed"] += sample - 1
+    return ask._replace(model=variant.get("model") or ask.model, params=params)
 
 
 def flat_line(

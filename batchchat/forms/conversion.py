@@ -15,10 +15,11 @@ from batchchat.forms.losses import Loss, Losses
 from batchchat.forms.openai_batch import read_batch_line, read_mistral_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import write_openai_result
 from batchchat.forms.registry import HOLDERS, SERVICE_FORMS, TABLE_FORMS, Kind, form_of_path
-from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row
+from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row, tell_row_losses
 from batchchat.forms.shapes import Columns
 from batchchat.forms.sources import Source
 from batchchat.forms.targets import check_target, open_target
+from batchchat.ids import IdTable
 from batchchat.jsonl import dump_line
 from batchchat.parquet_rows import import_parquet
 from batchchat.results import parse_stored
@@ -68,9 +69,9 @@ class LostError(PromptFileError):
 
 
 class _Writer(Protocol):
-    """Takes flat lines; raises ValueError for one that it cannot write."""
+    """Takes flat lines and tells whether it wrote one; raises ValueError for one that it cannot write."""
 
-    def write(self, line: dict[str, Any]) -> None: ...
+    def write(self, line: dict[str, Any]) -> bool: ...
     def close(self) -> None: ...
 
 
@@ -106,7 +107,8 @@ def convert(job: Conversion, tell_fault: Callable[[int, str], None], tell_loss: 
             if not run.faults:
                 for loss in losses.all():
                     tell_loss(loss)
-        return Converted(lines=count, kind=source.kind, from_form=source.form, to_form=to_form, losses=losses.all())
+        kind = "prompts" if to_form == "prompts" or to_form in SERVICE_FORMS - {"openai-batch"} else source.kind
+        return Converted(lines=count, kind=kind, from_form=source.form, to_form=to_form, losses=losses.all())
 
 
 def _check_options(job: Conversion, to_form: str) -> None:
@@ -169,10 +171,9 @@ class _Run:
             try:
                 if isinstance(line, str):
                     raise ValueError(line)
-                writer.write(line)
+                count += writer.write(line)
             except ValueError as error:
                 self._fault(line_number, str(error))
-            count += 1
         self._check()
         writer.close()
         return count
@@ -197,16 +198,19 @@ class _Run:
         if self._form == "openai-batch" and self._is_result:
             return _LineWriter(file, lambda line: write_openai_result(line, self._say))
         if self._form == "prompts":
-            return _LineWriter(file, _input_of)
+            return _LineWriter(file, _Inputs())
         return _LineWriter(file, _Requests(self._job.asks, self._form, self._losses, self._is_result))
 
 
 class _LineWriter:
-    def __init__(self, file: BinaryIO, change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    def __init__(self, file: BinaryIO, change: Callable[[dict[str, Any]], dict[str, Any] | None]) -> None:
         self._file, self._change = file, change
 
-    def write(self, line: dict[str, Any]) -> None:
-        self._file.write(dump_line(self._change(line)))
+    def write(self, line: dict[str, Any]) -> bool:
+        done = self._change(line)
+        if done is not None:
+            self._file.write(dump_line(done))
+        return done is not None
 
     def close(self) -> None:
         pass
@@ -216,7 +220,7 @@ class _TableWriter:
     def __init__(
         self, file: BinaryIO, columns: Columns, form: str, losses: Losses, is_result: bool, escape_formulas: bool
     ) -> None:
-        self._file, self._is_result = file, is_result
+        self._file, self._form, self._losses, self._is_result = file, form, losses, is_result
         self._parquet: Any = None
         if form == "parquet":
             from batchchat.forms.parquet_table import ParquetWriter
@@ -227,12 +231,16 @@ class _TableWriter:
             self._csv = CsvWriter(columns.names, delimiter, losses, form=form, escape_formulas=escape_formulas)
             file.write(self._csv.header())
 
-    def write(self, line: dict[str, Any]) -> None:
-        row = result_to_row(line) if self._is_result else line
+    def write(self, line: dict[str, Any]) -> bool:
+        row = line
+        if self._is_result:
+            row = result_to_row(line)
+            tell_row_losses(line, row, lambda what, fate: self._losses.tell(self._form, what, fate))
         if self._parquet is None:
             self._file.write(self._csv.row(row))
         else:
             self._parquet.write(row)
+        return True
 
     def close(self) -> None:
         if self._parquet is not None:
@@ -277,9 +285,19 @@ class _Requests:
         return read.get(self._form, read_bedrock_line)(obj, lambda what, fate: None)
 
 
-def _input_of(line: dict[str, Any]) -> dict[str, Any]:
-    """The prompt line that a result came of."""
-    given = line.get("input")
-    if not isinstance(given, dict):
-        raise ValueError("expected the prompt's line in 'input', found none; run with --carry all to have it")
-    return {"id": line["id"]} | {name: value for name, value in given.items() if name != "id"}
+class _Inputs:
+    """Results to the prompt lines that they came of, each once though several prompts were made of it."""
+
+    def __init__(self) -> None:
+        self._seen = IdTable()
+
+    def __call__(self, line: dict[str, Any]) -> dict[str, Any] | None:
+        given, variant = line.get("input"), line.get("variant")
+        if not isinstance(given, dict):
+            raise ValueError("expected the prompt's line in 'input', found none; run with --carry all to have it")
+        line_id = line["id"]
+        if isinstance(variant, dict) and isinstance(variant.get("id"), str | int):
+            line_id = variant["id"]
+            if not self._seen.add(line_id, 1):
+                return None
+        return {"id": line_id} | {name: value for name, value in given.items() if name != "id"}

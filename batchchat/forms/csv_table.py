@@ -63,6 +63,8 @@ class CsvWriter:
     def _cell(self, name: str, row: Mapping[str, Any]) -> str:
         value = row.get(name)
         if isinstance(value, str):
+            if not value:
+                self._tell_empty(name)
             return self._text(value)
         known = self._is_result and name in RESULT_COLUMNS
         if value is None:
@@ -73,6 +75,12 @@ class CsvWriter:
         if not (known and _reads_back(name, value)) and not (not self._is_result and name in _PROMPT_JSON):
             self._losses.tell(self._form, f"{json_type(value)} in {name!r}", "which reads back as text")
         return dump_line({"": value})[4:-2].decode()
+
+    def _tell_empty(self, name: str) -> None:
+        if self._is_result and name in RESULT_COLUMNS:
+            self._losses.tell(self._form, f"empty text in {name!r}", "which reads back as null")
+        elif not self._is_result and name in _PROMPT_OPTIONAL:
+            self._losses.tell(self._form, f"empty text in {name!r}", "which reads back as a field that is not there")
 
     def _text(self, text: str) -> str:
         return f"'{text}" if self._escape and text.startswith(_FORMULA) else text
@@ -89,7 +97,7 @@ def _reads_back(name: str, value: Any) -> bool:
 
 def read_prompt_cells(row: Mapping[str, Any]) -> dict[str, Any]:
     """A row of cells as a prompt line, empty settings left out."""
-    return {name: cell for name, cell in row.items() if cell or name not in _PROMPT_OPTIONAL}
+    return {name: cell for name, cell in row.items() if cell != "" or name not in _PROMPT_OPTIONAL}
 
 
 def read_result_cells(row: Mapping[str, str]) -> dict[str, Any]:

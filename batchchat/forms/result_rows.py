@@ -4,12 +4,20 @@ The columns are those of ``RESULT_COLUMNS``, then whatever else the lines have, 
 of the input. A row has every column of the first group, null where the line has nothing.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from batchchat.jsonl import json_type
+from batchchat.jsonl import dump_line, json_type
 
-__all__ = ["INPUT_PREFIX", "JSON_COLUMNS", "RESULT_COLUMNS", "is_result_table", "result_to_row", "row_to_result"]
+__all__ = [
+    "INPUT_PREFIX",
+    "JSON_COLUMNS",
+    "RESULT_COLUMNS",
+    "is_result_table",
+    "result_to_row",
+    "row_to_result",
+    "tell_row_losses",
+]
 
 INPUT_PREFIX = "input."
 _USAGE = {
@@ -110,6 +118,24 @@ def row_to_result(row: Mapping[str, Any]) -> dict[str, Any]:
         elif name not in _OPTIONAL or row.get(name) is not None:
             obj[name] = row.get(name)
     return obj
+
+
+def tell_row_losses(line: Mapping[str, Any], row: Mapping[str, Any], tell: Callable[[str, str], None]) -> None:
+    """Tells what of a result line its row has no place for: null in optional keys, keys that no run writes."""
+    back = row_to_result(row)
+    if dump_line(back) == dump_line(line):
+        return
+    for name, value in line.items():
+        if name not in back:
+            tell(f"null in {name!r}", "which reads back as a field that is not there")
+        elif back[name] != value:
+            what = "an empty object" if value == {} else "an unusual object"
+            tell(f"{what} in {name!r}", "which the columns of results cannot hold")
+    if back.keys() - line.keys():
+        tell("fewer fields than a run writes", "which read back as null")
+    known = [name for name in back if name in line]
+    if known != [name for name in line if name in back]:
+        tell("fields in another order than a run writes", "which the columns of results cannot hold")
 
 
 def _gathered(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import stat
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from batchchat.results.files import is_stream
 
 __all__ = ["check_target", "open_target"]
 
+_SPREADSHEETS = (".xlsx", ".xls", ".ods")
+
 
 def check_target(path: str, source: str, *, force: bool, form: str) -> None:
     """Refuses a target that would overwrite something.
@@ -22,6 +25,12 @@ def check_target(path: str, source: str, *, force: bool, form: str) -> None:
     Raises:
         ConfigError: It is there and ``force`` is not given, it is the source, a folder, or a compressed Parquet file.
     """
+    if not path:
+        raise ConfigError("the name of the output is empty, expected a path, or - for standard output")
+    if path.lower().endswith(_SPREADSHEETS):
+        raise ConfigError(
+            f"{path}: batchchat writes no spreadsheets, expected a name that ends in .csv, which they open"
+        )
     if form == "parquet" and compression_of(path):
         raise ConfigError(f"{path}: Parquet is compressed inside, expected a name that ends in .parquet")
     if is_stream(path):
@@ -92,6 +101,8 @@ def _put_in_place(path: str, temporary: str | None, raw: BinaryIO) -> None:
     if temporary is None:
         raw.seek(0)
         if path == "-":
+            if sys.stdout is None:
+                raise ResultsWriteError("standard output is closed, expected one to write to")
             shutil.copyfileobj(raw, sys.stdout.buffer)
             sys.stdout.buffer.flush()
         else:
@@ -100,8 +111,17 @@ def _put_in_place(path: str, temporary: str | None, raw: BinaryIO) -> None:
         return
     os.fsync(raw.fileno())
     raw.close()  # Windows renames no open file
-    os.chmod(temporary, 0o666 & ~_umask())
-    os.replace(temporary, os.path.realpath(path))
+    target = os.path.realpath(path)
+    os.chmod(temporary, _mode(target))
+    os.replace(temporary, target)
+
+
+def _mode(target: str) -> int:
+    """The permissions of the file that is replaced, or those of a new one."""
+    try:
+        return stat.S_IMODE(os.stat(target).st_mode)
+    except OSError:
+        return 0o666 & ~_umask()
 
 
 def _umask() -> int:

@@ -212,7 +212,7 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(convert: Converter) -> 
 
 
 @pytest.mark.process
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGHUP, 143), (signal.SIGINT, 130)])
 def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code: int) -> None:
     process = subprocess.Popen(
         [*BATCHCHAT, "convert", "-", "out.jsonl"], cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
@@ -226,6 +226,28 @@ def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code:
     assert b"Traceback" not in process.stderr.read()
     process.stdin.close()
     process.stderr.close()
+
+
+@pytest.mark.process
+def test_closed_standard_output_is_told(tmp_path: Path) -> None:
+    write_lines(tmp_path / "in.jsonl", *LINES)
+    command = f"exec {sys.executable} -m batchchat convert in.jsonl - >&-"
+    done = subprocess.run(["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=50)
+    assert (done.returncode, done.stderr) == (6, "batchchat: standard output is closed, expected one to write to\n")
+
+
+def test_a_file_that_is_replaced_keeps_its_permissions(convert: Converter) -> None:
+    """What nobody else may read stays so."""
+    write_lines(Path("in.jsonl"), *LINES)
+    Path("out.csv").touch(mode=0o600)
+    convert.losses("in.jsonl", "out.csv", "--force")
+    assert Path("out.csv").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("name", ["", "answers.xlsx", "answers.ODS"])
+def test_a_name_that_can_be_no_output_is_refused(convert: Converter, name: str) -> None:
+    write_lines(Path("in.jsonl"), *LINES)
+    assert "expected a" in convert.refusal("in.jsonl", name)
 
 
 @pytest.mark.process

@@ -257,3 +257,66 @@ def test_results_of_a_real_run_go_through_every_form_and_can_be_resumed_from(con
         assert run(server, "in.jsonl", "parquet.back.jsonl")[0] == 0
         assert len(server.chats()) == before
     assert read_status(name_files("csv.back.jsonl")).completed == 20
+
+
+@pytest.mark.parametrize("table", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"value": None}, "null in 'value'"),
+        ({"parsed": None}, "null in 'parsed'"),
+        ({"input": {}}, "an empty object in 'input'"),
+        ({"usage": {"input_tokens": 1, "output_tokens": 2, "more": 3}}, "an unusual object in 'usage'"),
+    ],
+)
+def test_what_the_columns_of_results_cannot_hold_is_told(
+    convert: Converter, table: str, changes: Any, told: str
+) -> None:
+    write_lines(Path("r.jsonl"), answer("a", **changes))
+    (loss,) = convert.losses("r.jsonl", f"r.{table}")
+    assert told in loss
+
+
+def test_empty_text_of_a_result_is_told_in_csv_alone(convert: Converter) -> None:
+    write_lines(Path("r.jsonl"), answer("a", response=""))
+    assert convert.losses("r.jsonl", "r.csv") == [
+        "csv: 1 line has empty text in 'response', which reads back as null (first: line 1)"
+    ]
+    assert convert.losses("r.jsonl", "r.parquet") == []
+
+
+def varied(number: int, **variant: Any) -> dict[str, Any]:
+    """The failure of one of several prompts of the line ``7``."""
+    return failure(f"7#{number}", variant={"id": 7, **variant, "sample": number}, input={"prompt": "Why?"})
+
+
+def test_a_failed_variant_is_asked_as_it_was(convert: Converter) -> None:
+    lines = [varied(1, model="m", params={"seed": 5}), varied(2, model="m", params={"seed": 5})]
+    write_lines(Path("r.errors.jsonl"), *lines)
+    assert convert.losses("r.errors.jsonl", "b.jsonl", "--to", "mistral") == []
+    messages = [{"role": "user", "content": "Why?"}]
+    assert read_objects(Path("b.jsonl")) == [
+        {"custom_id": "7#1", "body": {"model": "m", "messages": messages, "random_seed": 5}},
+        {"custom_id": "7#2", "body": {"model": "m", "messages": messages, "random_seed": 6}},
+    ]
+
+
+def test_a_failed_variant_of_a_template_needs_its_job(convert: Converter) -> None:
+    write_lines(Path("r.errors.jsonl"), varied(1, template="short"))
+    (told,) = convert.faults("r.errors.jsonl", "b.jsonl", "--to", "mistral")
+    assert "found the failure of the template 'short', expected one without" in told
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "openai-batch"])
+def test_failed_variants_come_back(convert: Converter, form: str) -> None:
+    write_lines(Path("r.errors.jsonl"), varied(1, model="m"), varied(2, params={"temperature": 0.5}))
+    convert.losses("r.errors.jsonl", "there", "--to", form)
+    convert.losses("there", "back.jsonl", *(["--from", form] if form != "openai-batch" else []))
+    assert read_objects(Path("back.jsonl")) == read_objects(Path("r.errors.jsonl"))
+
+
+def test_the_prompt_of_several_variants_is_given_once(convert: Converter) -> None:
+    """Under the line's own id, as its job makes the variants."""
+    write_lines(Path("r.errors.jsonl"), varied(1), varied(2))
+    assert convert.losses("r.errors.jsonl", "p.jsonl", "--to", "prompts") == []
+    assert read_objects(Path("p.jsonl")) == [{"id": 7, "prompt": "Why?"}]

@@ -3,7 +3,9 @@
 import copy
 import io
 import json
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,6 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchchat.csv_rows import iter_rows
+from batchchat.errors import BatchchatError
+from batchchat.forms import Conversion, convert
 from batchchat.forms.anthropic import read_anthropic_line, write_anthropic_line
 from batchchat.forms.asks import Asker, AskSettings
 from batchchat.forms.bedrock import read_bedrock_line, write_bedrock_line, write_converse_line
@@ -89,6 +93,9 @@ CASES: dict[str, tuple[Any, dict[str, Any]]] = {
     "table of failures": (to_table, FAILED),
 }  # fmt: skip
 
+TEXT = st.text(max_size=3) | st.sampled_from(
+    ("'", '"', "a,b", "a;b", "a\tb", "\r\n", "=1", "5", "null", "[]", "\ufeff", "\0", " x ")
+)
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
@@ -109,7 +116,7 @@ def places(value: Any, path: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(data=st.data())
 def test_anything_in_any_place_is_read_or_told(case: str, data: st.DataObject) -> None:
-    convert, line = CASES[case]
+    change, line = CASES[case]
     line = copy.deepcopy(line)
     for _ in range(data.draw(st.integers(1, 2))):
         path = data.draw(st.sampled_from(list(places(line))))
@@ -123,16 +130,49 @@ def test_anything_in_any_place_is_read_or_told(case: str, data: st.DataObject) -
         if not line:
             break
     try:
-        convert(json.loads(json.dumps(line)))
+        change(json.loads(json.dumps(line)))
     except ValueError as error:
         assert str(error)
         assert "\n" not in str(error)
 
 
+LINE = st.fixed_dictionaries(
+    {"id": st.integers() | TEXT.filter(str.strip), "prompt": TEXT.filter(str.strip)},
+    optional={"system": TEXT, "model": st.just("m"), "params": st.dictionaries(TEXT, JSON, max_size=2), "a": JSON, "b;": JSON},
+)  # fmt: skip
+RESULT = st.builds(
+    lambda error, changes, given, value: {**(FAILED if error else FLAT), **changes, **value, "input": given},
+    st.booleans(),
+    st.fixed_dictionaries({"id": st.integers() | TEXT.filter(str.strip), "model": st.none() | TEXT}),
+    st.none() | LINE,
+    st.fixed_dictionaries({}, optional={"parsed": JSON, "value": JSON, "variant": st.just({"id": 1, "sample": 2})}),
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("table", ["csv", "tsv", "parquet"])
+@pytest.mark.parametrize("lines", [st.lists(LINE, min_size=1, max_size=3), st.lists(RESULT, min_size=1, max_size=3)])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(data=st.data())
+def test_a_table_gives_back_what_it_got_or_tells_the_loss(table: str, lines: Any, data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        told: list[Any] = []
+        there, back = f"{folder}/t.{table}", f"{folder}/back.jsonl"
+        source = Path(folder, "in.jsonl")
+        source.write_bytes(b"".join(map(dump_line, data.draw(lines))))
+        try:
+            convert(Conversion(source=str(source), target=there), lambda *fault: None, told.append)
+        except BatchchatError:
+            return
+        convert(Conversion(source=there, target=back), lambda *fault: told.append(fault), told.append)
+        # Nested keys in an order of their own are the same to every reader.
+        before, after = ([json.loads(line) for line in Path(name).read_bytes().splitlines()] for name in (source, back))
+        assert before == after or told
+
+
 @pytest.mark.parametrize("case", CASES)
 def test_each_place_with_each_type_is_read_or_told(case: str) -> None:
-    convert, example = CASES[case]
-    convert(copy.deepcopy(example))
+    change, example = CASES[case]
+    change(copy.deepcopy(example))
     for path in places(example):
         for value in (None, True, 5, 0.5, "", "x", [], [5], [None], {}, {"x": 5}, [{}], [[]]):
             line = copy.deepcopy(example)
@@ -141,6 +181,6 @@ def test_each_place_with_each_type_is_read_or_told(case: str) -> None:
                 holder = holder[key]
             holder[path[-1]] = value
             try:
-                convert(line)
+                change(line)
             except ValueError as error:
                 assert "expected" in str(error) or "found" in str(error), (path, value, str(error))
