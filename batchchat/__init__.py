@@ -1,4 +1,4 @@
-"""Batch jobs over chat services: prompts in as JSONL, answers out as JSONL, nothing lost, nothing sent twice."""
+"""Batch jobs over chat services: prompts in, answers out as JSON Lines, nothing lost, nothing sent twice."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -52,7 +52,7 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(VERSION, prog_name="batchchat")
 def _group() -> None:
-    """Batch jobs over chat services: prompts in as JSONL, answers out as JSONL.
+    """Send a file of prompts to a chat service; one line of answer for each, as JSON Lines.
 
     An answer that arrived is never lost, a prompt never has two lines, and a limit is never exceeded.
     """

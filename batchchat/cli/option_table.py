@@ -27,9 +27,13 @@ _LINES = _Lines()
 # Option, key path in the job, and what else click should know; the environment variable follows from the option.
 OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     (("-o", "--output"), "output.path", {"metavar": "FILE", "help": "Results file; - for standard output."}),
-    (("--provider",), "provider.name", {"metavar": "NAME", "help": "ai-engine, chatgpt4online, openai or a plug-in."}),
+    (("--provider",), "provider.name", {"metavar": "NAME", "help": "openai, ai-engine, local or a plug-in."}),
     (("--base-url",), "provider.base_url", {"metavar": "URL", "help": "Address of the service."}),
-    (("--model",), "provider.model", {"metavar": "NAME", "help": "Model of prompts whose line names none (openai)."}),
+    (
+        ("--model",),
+        "provider.model",
+        {"metavar": "NAME", "help": "Model where a line names none; for local, a .gguf file."},
+    ),
     (("--bot-id",), "provider.bot_id", {"metavar": "ID", "help": "Chatbot (ai-engine).  [default: default]"}),
     (
         ("--api-key-env",),
