@@ -45,7 +45,7 @@ def open_input(path: str, *, is_parquet: bool = False) -> BinaryIO:
 
     Args:
         path: A file, or ``-`` for standard input, which is never decompressed and is the caller's not to close.
-        is_parquet: The file is to be Parquet, whatever its ending; its content is the caller's to check.
+        is_parquet: The file is to be Parquet, whatever its ending.
 
     Raises:
         PromptFileError: Missing, a folder, not readable, UTF-16 or UTF-32, or its content does not fit its ending.
@@ -58,10 +58,11 @@ def open_input(path: str, *, is_parquet: bool = False) -> BinaryIO:
         return stream
     compression = compression_of(path)
     raw = _open(path)
-    if is_parquet:
-        return raw
     try:
-        _check_head(path, _peek(raw), compression)
+        head = _peek(raw)
+        if is_parquet and head.startswith(b"PAR1"):
+            return raw
+        _check_head(path, head, compression)
         if compression is None:
             return raw
         inner = _gzip_stream(raw) if compression == "gz" else _ZstdReader(raw)
