@@ -61,7 +61,7 @@ class EndpointPool:
         if self._single:
             return True
         now = asyncio.get_running_loop().time()
-        return any(state.open(now) for state in self._states) or all(state.out for state in self._states)
+        return bool(self._open_states(now)) or all(state.out for state in self._states)
 
     def pick(self, avoided: Collection[Endpoint]) -> Endpoint | None:
         """The endpoint of the next request, none of ``avoided`` if possible; None while all are set aside.
@@ -72,7 +72,7 @@ class EndpointPool:
         if self._single:
             return self._states[0].endpoint
         now = asyncio.get_running_loop().time()
-        opened = [state for state in self._states if state.open(now)]
+        opened = self._open_states(now)
         if not opened:
             self._raise_if_out()
             return None
@@ -143,6 +143,20 @@ class EndpointPool:
         if not self._single and 0 < wait_s <= _LONGEST_EXHAUSTION_S:
             state = self._by_endpoint[endpoint]
             state.aside_until = max(state.aside_until, asyncio.get_running_loop().time() + wait_s)
+            state.asked = True
+
+    def _open_states(self, now: float) -> list[_State]:
+        """The endpoints that may get a request now.
+
+        Where all that are left fail by themselves, that is the one whose pause ends first: prompts then fail after
+        their retries, as they do with a single service, and do not wait for each other's trials.
+        """
+        opened = [state for state in self._states if state.open(now)]
+        left = [state for state in self._states if state.out is None]
+        failing = [state for state in left if not state.asked]
+        if opened or not failing or any(state.aside_until <= now for state in left):  # the latter are being tried
+            return opened
+        return [min(failing, key=lambda state: state.aside_until)]
 
     def _next_turn(self, states: Sequence[_State]) -> _State:
         for state in states:

@@ -224,6 +224,15 @@ async def test_run_goes_on_when_an_endpoint_dies_and_uses_it_when_it_is_back(tmp
     assert_all_answered(tmp_path / "out.jsonl", range(400))
 
 
+async def test_prompts_fail_after_their_retries_when_every_endpoint_is_gone(tmp_path: Path) -> None:
+    """Nobody waits for the pauses of endpoints that all fail: the run ends as with a single service."""
+    prompts, results = write_prompts(tmp_path / "p.jsonl", 60), tmp_path / "r.jsonl"
+    dead = [{"base_url": f"http://127.0.0.1:{port}"} for port in (9, 10)]
+    report = await run(prompts, results, dead, concurrency=4, retry__retries=0)
+    assert (report.exit_code, report.failed, report.pending) == (1, 60, 0)
+    assert report.attempts == {"network": 60}
+
+
 async def test_endpoint_that_asks_to_wait_does_not_hold_up_the_run(tmp_path: Path) -> None:
     """It asks for an hour, longer than any run may wait: the other one answers everything."""
     write_prompts(tmp_path / "in.jsonl", 30)
