@@ -179,6 +179,7 @@ class Limiter:
         self._paused_until = 0.0
         self._spread_until = 0.0
         self._gap_s = 0.0
+        self._holds: set[str] = set()
         self.admitted = 0
 
     @property
@@ -197,7 +198,8 @@ class Limiter:
             ``still`` said no.
         """
         loop = asyncio.get_running_loop()
-        if not self._paces and self._budget is None and not self._spread_until and not self._quota.active:
+        free = not self._paces and self._budget is None and not self._spread_until and not self._quota.active
+        if free and not self._holds:
             return self._let_out(loop.time(), tokens)
         self._waiting += 1
         try:
@@ -281,6 +283,20 @@ class Limiter:
             self._gap_s = 0.0  # known when the pause is over and the crowd has gathered
         return longer
 
+    @property
+    def holds(self) -> frozenset[str]:
+        """Why nothing goes out at the moment, a word each; empty while requests may."""
+        return frozenset(self._holds)
+
+    def hold(self, why: str) -> None:
+        """Lets no request out until ``release`` with the same word; those on their way are not touched."""
+        self._holds.add(why)
+
+    def release(self, why: str) -> None:
+        """Ends a hold; one that is not in force is fine."""
+        self._holds.discard(why)
+        self._moved.set()
+
     async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
         for pace in self._paces:
             await pace.wait()
@@ -288,6 +304,9 @@ class Limiter:
         while True:
             now = loop.time()
             self._moved.clear()
+            if self._holds:
+                await self._moved.wait()  # whoever holds it releases it, or the run stops
+                continue
             opens = [pace.open_at() for pace in self._paces]
             if self._budget is not None:
                 opens.append(self._budget.open_at(tokens, now))

@@ -386,3 +386,18 @@ def test_caller_that_cannot_send_spends_nothing() -> None:
         return limiter.admitted
 
     assert run_virtual(spent()) == 1
+
+
+def test_hold_lets_nothing_out_until_every_word_is_released() -> None:
+    async def main() -> list[float]:
+        limiter = Limiter()
+        limiter.hold("window")
+        limiter.hold("paused")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        loop.call_later(5, limiter.release, "window")
+        loop.call_later(9, limiter.release, "paused")
+        assert limiter.holds == {"window", "paused"}
+        return [at - began for at in await send_times(limiter, 4)]
+
+    assert run_virtual(main()) == pytest.approx([9, 9, 9, 9])
