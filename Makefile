@@ -6,13 +6,14 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt bench clean
+.PHONY: run test check fmt bench chaos clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install into .venv and run the sample job"
 	@echo "make test   install what tests need and run lint, types, import directions and tests"
 	@echo "make fmt    format the code"
+	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
 	@echo "make bench  measure pacing and cost per prompt"
 
 $(VENV)/.run: pyproject.toml
@@ -51,6 +52,9 @@ fmt: $(VENV)/.test
 
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench
+
+chaos: $(VENV)/.test
+	$(BIN)/python -m tests.chaos $(CASE) --seed $(or $(SEED),1) $(if $(TRY_SEED),--try-seed $(TRY_SEED)) $(if $(CASE),,--write)
 
 clean:
 	rm -rf $(VENV) results

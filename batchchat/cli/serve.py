@@ -31,6 +31,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.option("--scenario", "scenario_path", metavar="FILE", help="YAML file that says how to misbehave.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="One scenario key; repeatable, wins.")
 @click.option("--log", "log_path", metavar="FILE", help="Append one JSON line for each request as it arrives.")
+@click.option("--log-ends", is_flag=True, help="Log the end of each answer too, and whether it was sent whole.")
 @click.option(
     "--backend",
     type=click.Choice(["echo", "local"]),
@@ -46,6 +47,7 @@ def command(
     scenario_path: str | None,
     settings: tuple[str, ...],
     log_path: str | None,
+    log_ends: bool,
     backend: str,
     model: str | None,
     arguments: tuple[str, ...],
@@ -66,7 +68,9 @@ def command(
     if model is not None and backend != "local":
         raise click.UsageError("--model: only --backend local runs a model")
     answering = _local_backend(model) if backend == "local" else None
-    server = DevServer(scenario, host, port, keep_requests=False, log_path=log_path, backend=answering)
+    server = DevServer(
+        scenario, host, port, keep_requests=False, log_path=log_path, log_ends=log_ends, backend=answering
+    )
     main = _serve_around(server, arguments) if arguments else _serve(server)
     code = _run(_with_backend(answering, main))
     if code:

@@ -76,10 +76,13 @@ async def _serve(request: web.Request, state: ServerState, time_s: float, family
     if scenario.rate_headers and scenario.rate_limit is not None and arrival.family == "openai":
         decision = _with_rate_headers(decision, *state.rate_left(scenario.rate_limit, arrival.time_s))
     record = _record(state, arrival, decision)
-    with state.admission(counts=decision.slow and arrival.kind == "chat"):
-        sent = await _deliver(request, state, scenario, decision, arrival.number)
-    record.delivered = decision.answer.ending == "clean" and request.transport is not None
-    return sent
+    try:
+        with state.admission(counts=decision.slow and arrival.kind == "chat"):
+            sent = await _deliver(request, state, scenario, decision, arrival.number)
+        record.delivered = decision.answer.ending == "clean" and request.transport is not None
+        return sent
+    finally:
+        state.ended(record)
 
 
 def _decide(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decision:

@@ -36,6 +36,7 @@ class DevServer:
         port: 0 for any free one.
         keep_requests: Whether ``requests`` is kept.
         log_path: A file that gets one JSON line for each request as it arrives.
+        log_ends: Whether it gets another when the answer is over.
         backend: What answers, entered by whoever made it; the echo where None.
 
     Raises:
@@ -50,6 +51,7 @@ class DevServer:
         *,
         keep_requests: bool = True,
         log_path: str | None = None,
+        log_ends: bool = False,
         backend: Backend | None = None,
     ) -> None:
         if not _is_loopback(host):
@@ -58,7 +60,8 @@ class DevServer:
                 "protection and must not be reached from outside"
             )
         self._host, self._port = host, port
-        self._keep_requests, self._log_path, self._backend = keep_requests, log_path, backend
+        self._keep_requests, self._backend = keep_requests, backend
+        self._log_path, self._log_ends = log_path, log_ends
         self._scenario = scenario or Scenario()
         self._state: ServerState | None = None
         self._runner: web.AppRunner | None = None
@@ -67,7 +70,11 @@ class DevServer:
     async def __aenter__(self) -> Self:
         try:
             self._state = ServerState(
-                self._scenario, keep_requests=self._keep_requests, log_path=self._log_path, backend=self._backend
+                self._scenario,
+                keep_requests=self._keep_requests,
+                log_path=self._log_path,
+                log_ends=self._log_ends,
+                backend=self._backend,
             )
         except OSError as error:
             raise ConfigError(f"the log {self._log_path!r} cannot be written: {error.strerror}") from error

@@ -53,6 +53,7 @@ class ServerState:
         scenario: May be replaced at any time; a request keeps the one it arrived under.
         keep_requests: Whether ``requests`` grows; off for a server that may run for days.
         log_path: A file that gets one JSON line for each request, before its answer begins.
+        log_ends: Whether it gets another when the answer is over: ``number``, ``kind``, ``time_s``, ``delivered``.
         backend: What answers; the echo where None.
     """
 
@@ -62,6 +63,7 @@ class ServerState:
         *,
         keep_requests: bool = True,
         log_path: str | None = None,
+        log_ends: bool = False,
         backend: Backend | None = None,
     ) -> None:
         self.scenario = scenario
@@ -75,7 +77,7 @@ class ServerState:
         self.peak_in_flight = 0
         self.admitted = 0
         self.closing = asyncio.Event()
-        self._keep_requests = keep_requests
+        self._keep_requests, self._log_ends = keep_requests, log_ends
         self._attempts: dict[bytes, int] = {}
         self._admissions: deque[float] = deque()
         self._waiters: list[tuple[int, asyncio.Future[None]]] = []
@@ -148,6 +150,17 @@ class ServerState:
             self._waiters.remove(waiter)
             if not waiter[1].done():
                 waiter[1].set_result(None)
+
+    def ended(self, record: RequestRecord) -> None:
+        """Logs that the answer to a request is over, where that is asked for."""
+        if self._log is not None and self._log_ends:
+            told = {
+                "kind": "end",
+                "number": record.number,
+                "time_s": time.monotonic(),
+                "delivered": record.delivered,
+            }
+            os.write(self._log, json.dumps(told).encode() + b"\n")
 
     async def wait_for_requests(self, count: int) -> None:
         """Returns when that many requests have arrived since the start."""

@@ -75,6 +75,19 @@ def test_signal_ends_it_while_an_answer_stalls() -> None:
         assert child.returncode == 0
 
 
+def test_log_tells_the_end_of_each_answer_where_asked(tmp_path: Path) -> None:
+    log = tmp_path / "requests.jsonl"
+    with started("--log", str(log), "--log-ends") as child:
+        base_url = json.loads(child.stdout.readline())["base_url"]
+        with urllib.request.urlopen(base_url + "/v1/models") as answer:
+            answer.read()
+        child.terminate()
+        child.communicate(timeout=30)
+    request, end = (json.loads(line) for line in log.read_text().splitlines())
+    assert end == {"kind": "end", "number": request["number"], "time_s": end["time_s"], "delivered": True}
+    assert end["time_s"] >= request["time_s"]
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_command_runs_with_the_address_and_gets_the_signals(number: int) -> None:
     """Its output is all there is, and its exit code is that of serve."""
