@@ -166,6 +166,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         max_response_bytes: Ceiling for one answer.
         nonce_cache: Whether nonces are kept on disk between runs.
         proxy: Proxy URL; overrides the environment's.
+        ca_file: Certificates of authorities (PEM) that are trusted beside the system's.
         env_file: File of environment variables (``.env``) that stand behind the process's own.
         errors: Errors file, if not beside the results.
         summary: Summary file, if not beside the results.
@@ -200,6 +201,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     max_response_bytes: Count = 64 << 20
     nonce_cache: bool = True
     proxy: Text | None = None
+    ca_file: Text | None = None
     env_file: Text | None = None
     errors: Text | None = None
     summary: Text | None = None

@@ -18,6 +18,7 @@ from batchchat.observer import RunObserver
 from batchchat.prices import PriceList
 from batchchat.providers import load_provider
 from batchchat.providers.base import Provider, ProviderContext
+from batchchat.providers.tls import load_trust
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
@@ -70,7 +71,7 @@ def is_input(path: str | None, job: JobConfig) -> bool:
         return False
     schema = job.answer.schema if isinstance(job.answer.schema, str) else None
     examples = None if job.prompt.examples is None else job.prompt.examples.path
-    others = (job.source, job.env_file, schema, examples, *_template_files(job))
+    others = (job.source, job.env_file, job.ca_file, schema, examples, *_template_files(job))
     read = [*job.input, *job.reuse, *(name for name in others if name is not None)]
     return os.path.realpath(path) in {os.path.realpath(name) for name in read if name != "-"}
 
@@ -107,6 +108,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         attempt_s=job.timeout.attempt_s,
         max_response_bytes=job.max_response_bytes,
         proxy=job.proxy,
+        tls=load_trust(job.ca_file),
         nonce_folder=str(platformdirs.user_cache_path("batchchat")) if job.nonce_cache else None,
         concurrency=job.concurrency,
         environ=environ,

@@ -224,6 +224,11 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {"metavar": "URL", "help": "HTTP proxy; overrides HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY."},
     ),
     (
+        ("--ca-file",),
+        "ca_file",
+        {"metavar": "FILE", "help": "Certificates (PEM) to trust beside the system's, for a private authority."},
+    ),
+    (
         ("--max-response-bytes",),
         "max_response_bytes",
         {"metavar": "N", "help": "Longest answer, in bytes.  [default: 64 MiB]"},

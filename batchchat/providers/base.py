@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator, Callable, Mapping
 from hashlib import blake2b
 from types import TracebackType
-from typing import Any, ClassVar, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import msgspec
 import orjson
@@ -14,6 +14,9 @@ from batchchat.errors import ConfigError, IncompleteError
 from batchchat.jsonl import dump_line
 from batchchat.rate_headers import RateHeaders
 from batchchat.records import Completion, Prompt
+
+if TYPE_CHECKING:
+    from ssl import SSLContext
 
 __all__ = [
     "ChatRequest",
@@ -141,6 +144,8 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
         notice: ``(message, level)``; level 1 shows with ``-v``, 2 with ``-vv``.
         connect_s, idle_s, attempt_s: Seconds; 0 means no limit. ``idle_s`` counts once the answer has begun.
         max_response_bytes: Ceiling for one answer's body.
+        proxy: Address of the proxy; None for what the environment says.
+        tls: How certificates are verified; None for the system's authorities.
         nonce_folder: Where nonces are kept between runs; None for memory only.
         concurrency: Most prompts in flight.
     """
@@ -152,6 +157,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
     attempt_s: float = 300.0
     max_response_bytes: int = 64 << 20
     proxy: str | None = None
+    tls: "SSLContext | None" = None
     nonce_folder: str | None = None
     concurrency: int = 16
     environ: Mapping[str, str] = {}

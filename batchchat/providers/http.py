@@ -49,7 +49,7 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300),
+            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self.context.tls or True),
             timeout=aiohttp.ClientTimeout(total=None, connect=self.context.connect_s or None),
             cookie_jar=aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar(),
             headers={"User-Agent": _USER_AGENT},

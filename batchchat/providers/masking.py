@@ -1,14 +1,23 @@
 """What a service may echo of a request and no message may tell: keys, nonces, passwords, values of extra headers."""
 
+import re
 from base64 import b64encode
-from collections.abc import Iterable, Mapping
-from urllib.parse import quote, unquote, unquote_plus, urlsplit
+from collections.abc import Iterable, Iterator, Mapping
+from html import escape, unescape
+from json import dumps
+from urllib.parse import quote, quote_plus, unquote, unquote_plus, urlsplit
 
 from batchchat.errors import ProviderError
 
 __all__ = ["Masker"]
 
 _MASK = "***"
+_CUT = "…"
+_UNTOLD = "*** (the text repeats a secret in an odd form, and is not told)"
+_MOST_ESCAPES = 4
+_JSON_ESCAPE = re.compile(r"\\(?:u([0-9A-Fa-f]{4})|(.))", re.DOTALL)
+_PERCENT = re.compile(r"%[0-9A-F]{2}")
+_URL_SAFE = str.maketrans("+/", "-_")
 # Shorter ones would hide ordinary words, and are no secrets worth the name.
 _FEWEST_CHARS = 6
 _HARMLESS_HEADERS = frozenset(
@@ -55,19 +64,63 @@ class Masker:
         """Takes the secrets, and the nonce that was sent, out of what the error tells."""
         secrets = self._secrets if sent is None else (*self._secrets, sent)
         error.message = _hidden(error.message, secrets)
+        error.args = (error.message,)
         error.partial = _hidden(error.partial, secrets) if error.partial else error.partial
+        _hide_in_causes(error, secrets)
 
 
-def _hidden(text: str, secrets: Iterable[str]) -> str:
+def _hidden(text: str, secrets: tuple[str, ...]) -> str:
     for secret in secrets:
         text = text.replace(secret, _MASK)
-        # A text that was cut to its length may end in the beginning of a secret.
-        body = text.removesuffix("…")
-        for length in range(min(len(secret), len(body)), _FEWEST_CHARS - 1, -1):
-            if body.endswith(secret[:length]):
-                text = body[:-length] + _MASK
-                break
+    pieces = text.split(_CUT)
+    text = _CUT.join(_without_rests(piece, secrets, number > 0) for number, piece in enumerate(pieces))
+    # Whatever way it is escaped, and however often: what would be read as a secret is not told at all.
+    plain = text
+    for _ in range(_MOST_ESCAPES):
+        before = plain
+        for unescaped in _UNESCAPE:
+            plain = unescaped(plain)
+            if any(secret in plain for secret in secrets):
+                return _UNTOLD
+        if plain == before:
+            break
     return text
+
+
+def _without_rests(piece: str, secrets: tuple[str, ...], after_cut: bool) -> str:
+    """Masks the beginning of a secret at the end of a text that was cut there, and the end of one at its beginning."""
+    for secret in secrets:
+        for length in range(min(len(secret), len(piece)), _FEWEST_CHARS - 1, -1):
+            if piece.endswith(secret[:length]):
+                piece = piece[:-length] + _MASK
+                break
+        bare = piece.lstrip()
+        for length in range(min(len(secret), len(bare)) if after_cut else 0, _FEWEST_CHARS - 1, -1):
+            if bare.startswith(secret[-length:]):
+                piece = _MASK + bare[length:]
+                break
+    return piece
+
+
+def _without_backslashes(text: str) -> str:
+    if "\\" not in text:
+        return text
+    return _JSON_ESCAPE.sub(lambda found: chr(int(found[1], 16)) if found[1] else found[2], text)
+
+
+_UNESCAPE = (_without_backslashes, unescape, unquote)
+
+
+def _hide_in_causes(error: BaseException, secrets: tuple[str, ...]) -> None:
+    """Masks what a traceback would print below the error; a cause that tells a secret all the same is cut off."""
+    seen, above, below = {id(error)}, error, error.__cause__ or error.__context__
+    while below is not None and id(below) not in seen:
+        seen.add(id(below))
+        below.args = tuple(_hidden(part, secrets) if isinstance(part, str) else part for part in below.args)
+        if _hidden(str(below), secrets) != str(below):
+            above.__cause__ = above.__context__ = None
+            return
+        above, below = below, below.__cause__ or below.__context__
 
 
 def _url_secrets(url: str) -> list[str]:
@@ -93,9 +146,22 @@ def _query_secrets(query: str) -> list[str]:
 
 
 def _spellings(secrets: Iterable[str]) -> set[str]:
-    """Each secret as JSON and URLs spell it too."""
+    """Each secret as JSON, URLs, pages and Base64 spell it too."""
     found = set()
     for secret in secrets:
         if len(secret) >= _FEWEST_CHARS:
-            found |= {secret, secret.replace("/", "\\/"), quote(secret, safe="")}
+            found |= {secret, secret.replace("/", "\\/"), dumps(secret)[1:-1], escape(secret)}
+            found |= {secret.encode().hex(), *_base64_cores(secret.encode())}
+            for quoted in (quote(secret), quote(secret, safe=""), quote_plus(secret)):
+                found |= {quoted, _PERCENT.sub(lambda hexed: hexed[0].lower(), quoted)}
     return found
+
+
+def _base64_cores(secret: bytes) -> Iterator[str]:
+    """What stands in the Base64 of any text that holds the secret, by where in it the secret begins."""
+    for shift, unsure in ((0, 0), (1, 2), (2, 3)):
+        whole = (shift + len(secret)) // 3 * 4  # characters that no later text changes
+        core = b64encode(bytes(shift) + secret)[unsure:whole].decode()
+        if len(core) >= _FEWEST_CHARS:
+            yield core
+            yield core.translate(_URL_SAFE)

@@ -76,6 +76,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--on-change", "keep", "redo", "on_change", "keep", "error"),
     ("--fsync", "always", "never", "output.fsync", "always", "interval"),
     ("--proxy", "http://p:1", "http://q:1", "proxy", "http://p:1", None),
+    ("--ca-file", "ca.pem", "other.pem", "ca_file", "ca.pem", None),
     ("--max-response-bytes", "1000", "2000", "max_response_bytes", 1000, 64 << 20),
     ("--grace", "2s", "3s", "grace", 2.0, 30.0),
     ("--errors", "e.jsonl", "f.jsonl", "errors", "e.jsonl", None),
