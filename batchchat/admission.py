@@ -28,6 +28,7 @@ class Admission:
     Attributes:
         in_flight: Tasks that have a request on the wire.
         closed: Whether nothing new may be sent.
+        wire_times: Where somebody watches attempts, ``time.monotonic()`` of each task's latest request; else None.
     """
 
     def __init__(self, limiter: Limiter, meter: Meter | None = None) -> None:
@@ -36,6 +37,7 @@ class Admission:
         self.in_flight: set[asyncio.Task[Any]] = set()
         self._began_at: dict[asyncio.Task[Any], float] = {}
         self.closed = False
+        self.wire_times: dict[asyncio.Task[Any], float] | None = None
         self._trips: dict[asyncio.Task[Any], Trip | None] = {}
         self._sends: dict[asyncio.Task[Any], Send] = {}
 
@@ -59,7 +61,10 @@ class Admission:
     def begin(self, task: asyncio.Task[Any]) -> None:
         """The task's request, let out before, begins its way to the wire."""
         self.in_flight.add(task)
-        self._began_at.setdefault(task, time.monotonic())
+        now = time.monotonic()
+        self._began_at.setdefault(task, now)
+        if self.wire_times is not None:
+            self.wire_times[task] = now
         if (send := self._sends.get(task)) is not None:
             self._limiter.begin(send)
 
@@ -84,6 +89,8 @@ class Admission:
         if task not in self._trips:  # a fetch of a nonce: no prompt's end will clear it away
             self._sends.pop(task, None)
             self._began_at.pop(task, None)
+            if self.wire_times is not None:
+                self.wire_times.pop(task, None)
 
     def observed(self, told: RateHeaders) -> str | None:
         """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""

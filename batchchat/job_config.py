@@ -170,6 +170,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         env_file: File of environment variables (``.env``) that stand behind the process's own.
         errors: Errors file, if not beside the results.
         summary: Summary file, if not beside the results.
+        metrics: File that tells the run's figures in Prometheus' text format, kept up to date while it goes on.
         source: Path of the job file; not a key of it.
     """
 
@@ -205,6 +206,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     env_file: Text | None = None
     errors: Text | None = None
     summary: Text | None = None
+    metrics: Text | None = None
     source: Annotated[str | None, Meta(extra={"internal": True})] = None
 
     def input_settings(self) -> InputSettings:

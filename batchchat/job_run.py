@@ -23,7 +23,7 @@ from batchchat.job_setup import (
     warnings,
 )
 from batchchat.limits import Limiter
-from batchchat.observer import Observers, RunPlan, RunReport
+from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.records import InputFault, Prompt, PromptId
@@ -183,6 +183,7 @@ class JobRun:
         trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
         if trouble is not None:
             self._observer.notice(trouble, 0)
+        self._observer.figures_at_hand(self._figures)
         self._observer.run_started(plan)
         for warning in warnings(job, self._files, self._concurrency, 0 if total is None else total - completed):
             self._observer.notice(warning, 0)
@@ -205,6 +206,7 @@ class JobRun:
                 prompt_s=job.timeout.prompt_s,
                 hold_slot=self._order is None,
                 rule=self._rule,
+                attempt_ended=self._observer.attempt_ended,
             )
             self._tally.attempts = worker.attempts
             if not (job.dedup or job.reuse):
@@ -293,6 +295,13 @@ class JobRun:
         if self._stop_reason is not None:  # it is stopping already; the user wants it over
             self.abort()
         self.stop(StopReason(kind=kind, message=f"{kind}; prompts in flight may finish, once more ends at once"))
+
+    def _figures(self) -> RunFigures:
+        limiter, spent = self._limiter, self._meter.budget.spent
+        in_flight = len(self._admission.in_flight)
+        return self._tally.figures(
+            in_flight=in_flight, requests=limiter.admitted, spent=spent, holds=sorted(limiter.holds)
+        )
 
     def _report(self, survey: Survey | None) -> RunReport:
         reason = self._stop_reason

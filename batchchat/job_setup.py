@@ -14,6 +14,7 @@ from batchchat.env_file import with_env_file
 from batchchat.errors import ConfigError
 from batchchat.input_settings import TemplateFile
 from batchchat.meter import Meter
+from batchchat.metrics_file import check_metrics_path
 from batchchat.observer import RunObserver
 from batchchat.prices import PriceList
 from batchchat.providers import load_provider
@@ -54,7 +55,7 @@ def checked_files(job: JobConfig) -> RunFiles:
         raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
     if is_input(path, job):
         raise ConfigError(f"{path} is both input and results file; name another file with -o")
-    for option, named in (("--errors", job.errors), ("--summary", job.summary)):
+    for option, named in (("--errors", job.errors), ("--summary", job.summary), ("--metrics", job.metrics)):
         if is_input(named, job):
             raise ConfigError(f"{option} {named} is an input and would be overwritten; name another file")
     for reused in job.reuse:
@@ -62,7 +63,10 @@ def checked_files(job: JobConfig) -> RunFiles:
             raise ConfigError("no such file; --reuse takes the results of another run", path=reused)
         if os.path.isdir(reused):
             raise ConfigError("this is a folder; --reuse takes the results of another run", path=reused)
-    return run_files(path, job.errors, job.summary)
+    files = run_files(path, job.errors, job.summary)
+    if job.metrics is not None:
+        check_metrics_path(job.metrics, files)
+    return files
 
 
 def is_input(path: str | None, job: JobConfig) -> bool:

@@ -1,18 +1,29 @@
 """What a run tells the outside, as plain calls; observers only listen, they never steer."""
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
 import msgspec
 
 from batchchat.errors import ErrorType, ProviderError
-from batchchat.records import Outcome, PromptId, Usage
+from batchchat.providers.base import ChatRequest
+from batchchat.records import Completion, Outcome, PromptId, Usage
 
-__all__ = ["ExitReason", "FailureGroup", "Observers", "RunObserver", "RunPlan", "RunReport"]
+__all__ = [
+    "AttemptReport",
+    "ExitReason",
+    "FailureGroup",
+    "Observers",
+    "RunFigures",
+    "RunObserver",
+    "RunPlan",
+    "RunReport",
+]
 
 ExitReason = str
+_OPTIONAL = ("figures_at_hand", "attempt_ended")
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,8 +98,53 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     price_sources: tuple[str, ...] = ()
 
 
+class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run has done so far, at one moment; the fields are those of ``RunReport``.
+
+    Attributes:
+        in_flight: Requests on the wire.
+        holds: Why nothing goes out at the moment, a word each: ``paused``.
+    """
+
+    answered: int
+    reused: int
+    failed: int
+    in_flight: int
+    requests: int
+    attempts: Mapping[str, int]
+    usage: Usage
+    cost_usd: float | None
+    holds: Sequence[str] = ()
+
+
+class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How one attempt ended.
+
+    Attributes:
+        number: From 1, over all the requests of its prompt.
+        request: What was asked, as the provider was given it.
+        duration_s: Seconds from the request's way to the wire to its end; waits for a rate are not in it.
+        completion: The answer; None where there is none.
+        error_type: ``timeout``, ``server`` …; ``cancelled`` for one that was given up. None for an answer.
+        status: HTTP status of a failed one, where one came.
+    """
+
+    prompt_id: PromptId
+    number: int
+    request: ChatRequest
+    duration_s: float
+    completion: Completion | None = None
+    error_type: str | None = None
+    status: int | None = None
+
+
 class RunObserver(Protocol):
-    """Listens to a run; calls come on the run's event loop and must return at once."""
+    """Listens to a run; calls come on the run's event loop and must return at once.
+
+    An observer may also have ``figures_at_hand(figures)``, called before ``run_started`` with a function that gives
+    the ``RunFigures`` of the moment (on the event loop), and ``attempt_ended(report)``, called with the
+    ``AttemptReport`` of every attempt. A run that nobody watches so does not count for it.
+    """
 
     def run_started(self, plan: RunPlan) -> None:
         """The input is checked, the first request is about to go out."""
@@ -132,8 +188,21 @@ class Observers:
         """See ``RunObserver``."""
         self._tell("run_finished", report)
 
+    def figures_at_hand(self, figures: Callable[[], RunFigures]) -> None:
+        """See ``RunObserver``."""
+        self._tell("figures_at_hand", figures)
+
+    @property
+    def attempt_ended(self) -> Callable[[AttemptReport], None] | None:
+        """What is to be told of every attempt; None where no observer wants to know."""
+        if not any(hasattr(observer, "attempt_ended") for observer in self._observers):
+            return None
+        return lambda report: self._tell("attempt_ended", report)
+
     def _tell(self, event: str, *arguments: Any) -> None:
         for observer in tuple(self._observers):
+            if event in _OPTIONAL and not hasattr(observer, event):
+                continue
             try:
                 getattr(observer, event)(*arguments)
             except Exception as error:

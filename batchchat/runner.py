@@ -13,6 +13,7 @@ from batchchat.config import JobConfig
 from batchchat.job_run import JobRun
 from batchchat.observer import Observers, RunObserver, RunReport
 from batchchat.records import Prompt
+from batchchat.run_watchers import job_watchers, watched
 
 __all__ = ["check_settings", "run_job", "run_job_sync", "run_on_fast_loop"]
 
@@ -42,8 +43,11 @@ async def run_job(
         PromptFileError: The input is faulty (unless ``lenient``), or cannot be read.
         ResultsFileError: The results file cannot be used.
     """
-    run = JobRun(job, Observers(observers), os.environ if environ is None else environ)
-    return await run.run(handle_signals=handle_signals)
+    watchers = job_watchers(job, observers)
+    run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
+    async with watched(watchers) as end:
+        end.report = await run.run(handle_signals=handle_signals)
+    return end.report
 
 
 def run_job_sync(

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from batchchat.budget import Spent
-from batchchat.observer import ExitReason, FailureGroup, RunReport
+from batchchat.observer import ExitReason, FailureGroup, RunFigures, RunReport
 from batchchat.records import Outcome, PromptId
 
 __all__ = ["Tally"]
@@ -49,6 +49,20 @@ class Tally:
     def failures(self) -> Sequence[FailureGroup]:
         """Failures by type, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: -group.count)
+
+    def figures(self, *, in_flight: int, requests: int, spent: Spent, holds: Sequence[str] = ()) -> RunFigures:
+        """The counts so far, for observers that look while the run is at work."""
+        return RunFigures(
+            answered=self.answered,
+            reused=self.reused,
+            failed=self.failed,
+            in_flight=in_flight,
+            requests=requests,
+            attempts=dict(self.attempts),
+            usage=spent.usage,
+            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
+            holds=tuple(holds),
+        )
 
     def report(
         self,

@@ -10,11 +10,12 @@ import msgspec
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
+from batchchat.attempt_watch import AttemptWatch
 from batchchat.conversation import answered_with, asked_further, first_request, with_files
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
-from batchchat.observer import RunObserver
+from batchchat.observer import AttemptReport, RunObserver
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy, attempts
@@ -36,6 +37,7 @@ class Worker:
             that stops the run.
         rule: What the answer to a prompt, or to its last turn, must hold; None for any text.
         prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot; 0 for any.
+        attempt_ended: Told of every attempt; None where nobody wants to know.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Worker:
         prompt_s: float = 0.0,
         hold_slot: bool = True,
         rule: AnswerRule | None = None,
+        attempt_ended: Callable[[AttemptReport], None] | None = None,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
@@ -60,6 +63,9 @@ class Worker:
         self._hold_slot, self._rule = hold_slot, rule
         self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.attempts: dict[str, int] = {}
+        self._try: Callable[[ChatRequest, Life], Awaitable[Completion]] = (
+            self._attempt if attempt_ended is None else AttemptWatch(self._attempt, admission, attempt_ended)
+        )
 
     async def complete_prompt(
         self, prompt: Prompt, fingerprint: str, deliver: Callable[[Outcome], Awaitable[None]]
@@ -215,7 +221,7 @@ class Worker:
         """
         life.tries = 0
         try:
-            return await self._attempt(request, life)
+            return await self._try(request, life)
         except ProviderError as error:
             if not self._worth_retrying(error, life):
                 raise
@@ -228,7 +234,7 @@ class Worker:
             with attempt:
                 if attempt.num == 1:
                     raise first
-                return await self._attempt(request, life)
+                return await self._try(request, life)
         raise first
 
     async def _attempt(self, request: ChatRequest, life: Life) -> Completion:

@@ -240,4 +240,5 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     ),
     (("--errors",), "errors", {"metavar": "FILE", "help": "Errors file somewhere else than beside the results."}),
     (("--summary",), "summary", {"metavar": "FILE", "help": "Summary somewhere else than beside the results."}),
+    (("--metrics",), "metrics", {"metavar": "FILE", "help": "Keep the run's figures there for Prometheus (.prom)."}),
 )

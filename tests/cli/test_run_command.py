@@ -81,6 +81,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--grace", "2s", "3s", "grace", 2.0, 30.0),
     ("--errors", "e.jsonl", "f.jsonl", "errors", "e.jsonl", None),
     ("--summary", "s.json", "t.json", "summary", "s.json", None),
+    ("--metrics", "m.prom", "n.prom", "metrics", "m.prom", None),
 ]
 NAMES = [option for option, *_ in OPTIONS]
 # The field of JobConfig where it is not named like the key.

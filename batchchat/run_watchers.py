@@ -1,0 +1,72 @@
+"""What a job itself asks to be told to: a metrics file, a collector of OpenTelemetry."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Protocol
+
+from batchchat.config import JobConfig
+from batchchat.errors import BatchchatError
+from batchchat.metrics_file import MetricsFile
+from batchchat.observer import Observers, RunObserver, RunReport
+from batchchat.version import VERSION
+
+__all__ = ["RunEnd", "job_watchers", "watched"]
+
+_LOCKED = 75
+
+
+class Watcher(RunObserver, Protocol):
+    """An observer that has something to bring to its end."""
+
+    async def close(self, exit_code: int) -> None:
+        """Tells how the run ended; bounded, and raises nothing that its medium can cause."""
+
+
+class RunEnd:
+    """Holds the report of a run that came to its end."""
+
+    report: RunReport | None = None
+
+
+def job_watchers(job: JobConfig, observers: Sequence[RunObserver]) -> list[Watcher]:
+    """The job's own watchers; what these have to say to the user goes to the other observers.
+
+    Raises:
+        ConfigError: One of them cannot work with these settings.
+    """
+    others = Observers(observers)
+    watchers: list[Watcher] = []
+    if job.metrics is not None:
+        watchers.append(MetricsFile(job.metrics, about=_about(job), notice=others.notice))
+    return watchers
+
+
+@asynccontextmanager
+async def watched(watchers: Sequence[Watcher]) -> AsyncIterator[RunEnd]:
+    """Closes the watchers at the end of the run inside, also of one that ends with an error.
+
+    A run that another one keeps from its results file (exit code 75) leaves the files of that run alone.
+    """
+    end, code = RunEnd(), None
+    try:
+        yield end
+        code = 0 if end.report is None else end.report.exit_code
+    except BatchchatError as error:
+        code = error.exit_code
+        raise
+    except Exception:
+        code = 1
+        raise
+    finally:
+        if code is not None and code != _LOCKED:
+            for watcher in watchers:
+                await watcher.close(code)
+
+
+def _about(job: JobConfig) -> dict[str, str]:
+    """What a job is, in a few words without secrets."""
+    return {
+        "version": VERSION,
+        "provider": str(job.provider.get("name", "")),
+        "model": str(job.provider.get("model") or ""),
+    }
