@@ -26,7 +26,10 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @click.command("serve", context_settings={"allow_interspersed_args": False})
-@click.option("--host", default="127.0.0.1", show_default=True, help="Loopback address to listen on.")
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback need a token."
+)
+@click.option("--token-env", metavar="NAME", help="Environment variable with a token that every request must carry.")
 @click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for any free port.")
 @click.option("--scenario", "scenario_path", metavar="FILE", help="YAML file that says how to misbehave.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="One scenario key; repeatable, wins.")
@@ -43,6 +46,7 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 @click.argument("arguments", metavar="[-- COMMAND [ARG]...]", nargs=-1, type=click.UNPROCESSED)
 def command(
     host: str,
+    token_env: str | None,
     port: int,
     scenario_path: str | None,
     settings: tuple[str, ...],
@@ -62,14 +66,16 @@ def command(
     with the command's exit code.
     """
     from batchchat.devserver import DevServer, Scenario, change_scenario, load_scenario
+    from batchchat.web_guard import checked_token
 
+    token = None if token_env is None else checked_token(os.environ.get(token_env), token_env)
     scenario = load_scenario(scenario_path) if scenario_path is not None else Scenario()
     scenario = change_scenario(scenario, settings)
     if model is not None and backend != "local":
         raise click.UsageError("--model: only --backend local runs a model")
     answering = _local_backend(model) if backend == "local" else None
     server = DevServer(
-        scenario, host, port, keep_requests=False, log_path=log_path, log_ends=log_ends, backend=answering
+        scenario, host, port, keep_requests=False, log_path=log_path, log_ends=log_ends, backend=answering, token=token
     )
     main = _serve_around(server, arguments) if arguments else _serve(server)
     code = _run(_with_backend(answering, main))

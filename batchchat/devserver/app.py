@@ -3,6 +3,7 @@
 import asyncio
 import math
 import time
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -18,14 +19,19 @@ from batchchat.devserver.pages import gateway_page, json_answer, redirect_answer
 from batchchat.devserver.scenario import Scenario, latency_s
 from batchchat.devserver.state import RequestRecord, ServerState
 from batchchat.devserver.wire import Answer, Pace, Sent, send_answer
+from batchchat.web_guard import Refusal
 
 __all__ = ["STATE", "create_app"]
 
+Judge = Callable[[str, Mapping[str, str]], Refusal | None]
 STATE = web.AppKey("batchchat_devserver_state", ServerState)
+_GUARD: web.AppKey[Judge] = web.AppKey("batchchat_devserver_guard")
 _MOST_BODY_BYTES = 256 * 1024 * 1024
 
 
-def create_app(scenario: Scenario | None = None, *, state: ServerState | None = None) -> web.Application:
+def create_app(
+    scenario: Scenario | None = None, *, state: ServerState | None = None, guard: Judge | None = None
+) -> web.Application:
     """An aiohttp application that speaks both protocols.
 
     Run it with ``handler_cancellation=True``, so that a client that leaves ends its stalled or slow answer.
@@ -33,12 +39,18 @@ def create_app(scenario: Scenario | None = None, *, state: ServerState | None = 
     Args:
         scenario: How to behave; calm where None.
         state: Where to count and remember; a new one where None.
+        guard: Why a request, by its method and headers, may not go in; None lets every one in.
     """
     app = web.Application(client_max_size=_MOST_BODY_BYTES)
     app[STATE] = state or ServerState(scenario or Scenario())
+    app[_GUARD] = guard or _nobody
     app.router.add_route("*", "/{path:.*}", _handle)
     app.on_shutdown.append(_close)
     return app
+
+
+def _nobody(method: str, headers: Mapping[str, str]) -> None:
+    return None
 
 
 async def _close(app: web.Application) -> None:
@@ -47,6 +59,8 @@ async def _close(app: web.Application) -> None:
 
 async def _handle(request: web.Request) -> web.StreamResponse:
     state, time_s = request.app[STATE], time.monotonic()
+    if (refusal := request.app[_GUARD](request.method, request.headers)) is not None:
+        return web.json_response({"error": {"message": refusal.message, "type": "forbidden"}}, status=refusal.status)
     family, route = find_route(request.path, request.query.get("rest_route"))
     if family == "health":
         return await send_answer(request, json_answer(200, b'{"status":"ok"}'), Pace(), closing=state.closing)
@@ -56,9 +70,14 @@ async def _handle(request: web.Request) -> web.StreamResponse:
         return await _serve(request, state, time_s, family, route)
 
 
-async def _serve(request: web.Request, state: ServerState, time_s: float, family: Family, route: str) -> Sent:
+async def _serve(
+    request: web.Request, state: ServerState, time_s: float, family: Family, route: str
+) -> web.StreamResponse:
     scenario = state.scenario
-    raw = await request.read()
+    try:
+        raw = await request.read()
+    except web.RequestPayloadError:
+        return web.Response(status=400, text="400: the body cannot be read\n")
     # From here to the record nothing waits, so that numbers, decisions and records have one order.
     arrival = Arrival(
         number=state.next_number(),

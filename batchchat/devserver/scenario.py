@@ -102,6 +102,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     api_key: str | None = None
     public_api_token: str | None = None
     auth_refused: bool = False
+    any_host: bool = False
     maintenance: bool = False
     redirect_to: str | None = None
     redirect_status: int = 302

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-import ipaddress
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,12 +13,16 @@ from batchchat.devserver.backend import Backend
 from batchchat.devserver.nonces import NonceBook
 from batchchat.devserver.scenario import Scenario
 from batchchat.devserver.state import RequestRecord, ServerState, worst_window
+from batchchat.devserver.wire_log import own_faults_logger
 from batchchat.errors import ConfigError
+from batchchat.web_guard import Guard, Refusal
 
 __all__ = ["DevServer"]
 
 # Connections that may wait to be accepted, for clients that open a thousand at once; the system caps it.
 _BACKLOG = 4096
+# Where a server that listens on every address is reached from this machine.
+_HERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104
 
 
 class DevServer:
@@ -32,15 +36,17 @@ class DevServer:
 
     Args:
         scenario: How to behave.
-        host: A loopback address.
+        host: A loopback address; with a token, any.
         port: 0 for any free one.
         keep_requests: Whether ``requests`` is kept.
         log_path: A file that gets one JSON line for each request as it arrives.
         log_ends: Whether it gets another when the answer is over.
         backend: What answers, entered by whoever made it; the echo where None.
+        token: What every request must carry; see ``Guard``.
 
     Raises:
-        ConfigError: ``host`` is no loopback address, or (on entering) the port or the log cannot be had.
+        ConfigError: ``host`` is no loopback address and there is no token, or (on entering) the port or the log
+            cannot be had.
     """
 
     def __init__(
@@ -53,12 +59,9 @@ class DevServer:
         log_path: str | None = None,
         log_ends: bool = False,
         backend: Backend | None = None,
+        token: str | None = None,
     ) -> None:
-        if not _is_loopback(host):
-            raise ConfigError(
-                f"host: found {host!r}, expected a loopback address such as 127.0.0.1: the development server has no "
-                "protection and must not be reached from outside"
-            )
+        self._guard, self._token = Guard(host, port, token), token
         self._host, self._port = host, port
         self._keep_requests, self._backend = keep_requests, backend
         self._log_path, self._log_ends = log_path, log_ends
@@ -80,7 +83,11 @@ class DevServer:
             raise ConfigError(f"the log {self._log_path!r} cannot be written: {error.strerror}") from error
         # A client that leaves ends its answer: without it, stalled handlers would pile up.
         self._runner = web.AppRunner(
-            create_app(state=self._state), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
+            create_app(state=self._state, guard=self._refusal),
+            access_log=None,
+            handler_cancellation=True,
+            shutdown_timeout=0.5,
+            logger=own_faults_logger(),
         )
         await self._runner.setup()
         site = web.TCPSite(self._runner, self._host, self._port, backlog=_BACKLOG, reuse_address=True)
@@ -93,7 +100,9 @@ class DevServer:
                 f"{self._host}:{self._port} cannot be listened on: {reason}; choose another port"
             ) from error
         port = self._runner.addresses[0][1]
-        self._base_url = f"http://[{self._host}]:{port}" if ":" in self._host else f"http://{self._host}:{port}"
+        self._guard = Guard(self._host, port, self._token)
+        host = _HERE.get(self._host, self._host)
+        self._base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self
 
     async def __aexit__(
@@ -103,7 +112,7 @@ class DevServer:
 
     @property
     def base_url(self) -> str:
-        """``http://127.0.0.1:PORT``, without a trailing slash."""
+        """``http://127.0.0.1:PORT``, without a trailing slash; of this machine also where it listens everywhere."""
         return self._base_url
 
     @property
@@ -160,6 +169,10 @@ class DevServer:
         """Returns as soon as that many requests of any kind have arrived since the start."""
         await self._running.wait_for_requests(count)
 
+    def _refusal(self, method: str, headers: Mapping[str, str]) -> Refusal | None:
+        """The guard knows the port once it is there."""
+        return None if self._scenario.any_host else self._guard.refusal(method, headers)
+
     @property
     def _running(self) -> ServerState:
         if self._state is None:
@@ -177,10 +190,3 @@ class DevServer:
                     connection.transport.abort()
         with contextlib.suppress(asyncio.TimeoutError):
             await runner.cleanup()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

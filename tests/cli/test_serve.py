@@ -67,7 +67,9 @@ def test_signal_ends_it_while_an_answer_stalls() -> None:
         body = b'{"model":"m","messages":[{"role":"user","content":"x"}]}'
         with socket.create_connection((address[0], int(address[1]))) as connection:
             connection.sendall(
-                b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body) + body
+                b"POST /v1/chat/completions HTTP/1.1\r\nHost: %b\r\nContent-Length: %d\r\n\r\n"
+                % (":".join(address).encode(), len(body))
+                + body
             )
             assert json.loads(child.stdout.readline())["fault"] == "stall_before"
             child.send_signal(signal.SIGTERM)
@@ -115,7 +117,7 @@ def test_command_that_is_not_there_is_told() -> None:
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--host", "0.0.0.0"], "host: found '0.0.0.0', expected a loopback address"),
+        (["--host", "0.0.0.0"], "host: '0.0.0.0' can be reached from other machines, expected a loopback address"),
         (["--set", "latensy_ms=1"], "unknown scenario key 'latensy_ms', did you mean 'latency_ms'?"),
         (["--scenario", "/nowhere/x.yaml"], "/nowhere/x.yaml: the scenario cannot be read: No such file or directory"),
         (["--log", "/nowhere/x.log"], "the log '/nowhere/x.log' cannot be written: No such file or directory"),

@@ -60,6 +60,7 @@ class Recorded:
         """The request with the site's nonces replaced by the server's."""
         head = self.head.replace(SITE_NONCE, server.nonce.current.encode())
         head = head.replace(OLD_NONCE, server.nonce.previous.encode())
+        head = re.sub(rb"(?m)^Host: .*", b"Host: " + server.base_url.removeprefix("http://").encode(), head)
         head = re.sub(rb"(?m)^Connection: .*\n?", b"", head).strip() + b"\nConnection: close"
         return head.replace(b"\n", b"\r\n") + b"\r\n\r\n" + self.body
 
@@ -198,6 +199,6 @@ def submit(
     server: DevServer, body: bytes, *, path: str = "/wp-json/mwai-ui/v1/chats/submit", more: bytes = b""
 ) -> bytes:
     return (
-        b"POST %b HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Type: application/json\r\nX-WP-Nonce: %b\r\n"
+        b"POST %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\nContent-Type: application/json\r\nX-WP-Nonce: %b\r\n"
         b"%bContent-Length: %d\r\n\r\n%b"
-    ) % (path.encode(), server.nonce.current.encode(), more, len(body), body)
+    ) % (path.encode(), server.base_url[7:].encode(), server.nonce.current.encode(), more, len(body), body)

@@ -205,7 +205,7 @@ async def test_connections_are_closed_every_nth_answer(key: str, announced: str)
     async with DevServer(change_scenario(Scenario(), [f"{key}=2"])) as server:
         host, port = server.base_url.removeprefix("http://").split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
-        writer.write(b"GET /v1/models HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+        writer.write(f"GET /v1/models HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode() * 2)
         seen = (await reader.read()).decode()
         writer.close()
         await writer.wait_closed()
@@ -219,8 +219,8 @@ async def test_chunk_bytes_cuts_the_body_into_pieces_of_that_size() -> None:
         reader, writer = await asyncio.open_connection(host, int(port))
         body = b'{"model":"m","messages":[{"role":"user","content":"hi"}],"stream":true}'
         writer.write(
-            b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
-            % (len(body), body)
+            b"POST /v1/chat/completions HTTP/1.1\r\nHost: %b\r\nConnection: close\r\nContent-Length: %d\r\n\r\n%b"
+            % (f"{host}:{port}".encode(), len(body), body)
         )
         framed = (await reader.read()).partition(b"\r\n\r\n")[2]
         writer.close()
