@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt bench chaos clean
+.PHONY: run test check fmt bench chaos audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -14,6 +14,7 @@ help:
 	@echo "make test   install what tests need and run lint, types, import directions and tests"
 	@echo "make fmt    format the code"
 	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
+	@echo "make audit  look the locked versions up among known vulnerabilities"
 	@echo "make bench  measure pacing and cost per prompt"
 
 $(VENV)/.run: pyproject.toml
@@ -23,7 +24,7 @@ $(VENV)/.run: pyproject.toml
 	@touch $@
 
 $(VENV)/.test: pyproject.toml .ci/requirements.lock $(VENV)/.run
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -r .ci/requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
 	@touch $@
 
@@ -55,6 +56,9 @@ bench: $(VENV)/.test
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(CASE) --seed $(or $(SEED),1) $(if $(TRY_SEED),--try-seed $(TRY_SEED)) $(if $(CASE),,--write)
+
+audit:
+	@PYTHON=$(PYTHON) .ci/audit
 
 clean:
 	rm -rf $(VENV) results

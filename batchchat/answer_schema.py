@@ -7,7 +7,7 @@ from typing import Any, NoReturn
 from batchchat.errors import ConfigError
 from batchchat.jsonl import json_type
 
-__all__ = ["SCHEMA_KEY", "load_schema", "make_validator"]
+__all__ = ["SCHEMA_KEY", "bounded", "load_schema", "make_validator", "misfit"]
 
 SCHEMA_KEY = "answer.schema"
 _MOST_WORDS = 400
@@ -61,6 +61,24 @@ def make_validator(schema: Mapping[str, Any] | bool) -> Any:
     registry: Registry[Any] = Registry()  # an empty one: nothing is ever fetched
     extended: Any = extend(kind, {"uniqueItems": _unique_items})  # type: ignore[no-untyped-call]
     return extended(plain, registry=registry)
+
+
+def misfit(validator: Any, answer: Any) -> str | None:
+    """Why an answer does not fit a validator of ``make_validator``, and where; None where it fits."""
+    from jsonschema.exceptions import best_match
+
+    try:
+        error = best_match(validator.iter_errors(answer))
+    except RecursionError:
+        return "it is nested too deeply for the schema, or the schema goes in circles over it"
+    except Exception as trouble:  # what a validator can meet in an answer, such as integers that no float holds
+        return f"the schema cannot be applied to it: {bounded(str(trouble) or type(trouble).__name__)}"
+    return None if error is None else f"at {bounded(error.json_path)}: {bounded(error.message)}"
+
+
+def bounded(text: str) -> str:
+    """A text for a message: its beginning and its end, where it is long."""
+    return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS // 2]} … {text[-_MOST_WORDS // 2 :]}"
 
 
 def _check_references(schema: Any, dialect: str) -> None:

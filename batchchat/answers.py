@@ -8,9 +8,11 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from batchchat.answer_schema import SCHEMA_KEY, load_schema, make_validator
+from batchchat.answer_child import CheckingChild, CheckTooSlowError
+from batchchat.answer_schema import SCHEMA_KEY, bounded, load_schema, make_validator, misfit
 from batchchat.errors import ConfigError
 from batchchat.json_finder import find_json
+from batchchat.schema_cost import may_be_slow
 
 __all__ = ["AnswerRule", "Structured", "UnfitAnswerError", "complaint", "make_rule", "read_aside"]
 
@@ -46,7 +48,13 @@ class AnswerRule:
         self.schema: dict[str, Any] | None = dict(schema) if isinstance(schema, Mapping) else None
         self.retries = retries
         self._validator = None if schema is None else make_validator(schema)
+        self._child = CheckingChild(schema) if schema is not None and may_be_slow(schema) else None
         self._expression = None if expression is None else _compiled(expression)
+
+    @property
+    def is_slow(self) -> bool:
+        """Whether reading any answer may take its time: another process checks it, within bounds."""
+        return self._child is not None
 
     def read(self, text: str) -> Structured:
         """The JSON in the text, the first that fits, and the value in it.
@@ -67,15 +75,14 @@ class AnswerRule:
     def _unfit(self, candidate: Any) -> str | None:
         if self._validator is None:
             return None
-        from jsonschema.exceptions import best_match
-
-        try:
-            error = best_match(self._validator.iter_errors(candidate))
-        except RecursionError:
-            return "it is nested too deeply for the schema, or the schema goes in circles over it"
-        except Exception as trouble:  # what a validator can meet in an answer, such as integers that no float holds
-            return f"the schema cannot be applied to it: {_bounded(str(trouble) or type(trouble).__name__)}"
-        return None if error is None else f"at {_bounded(error.json_path)}: {_bounded(error.message)}"
+        if self._child is not None:
+            try:
+                return self._child.misfit(candidate)
+            except CheckTooSlowError as error:
+                return f"{error}; make the patterns of the schema simpler"
+            except OSError:  # no process can be had: checked here, as long as it may take
+                self._child = None
+        return misfit(self._validator, candidate)
 
     def _value(self, parsed: Any) -> Any:
         if self._expression is None:
@@ -83,7 +90,7 @@ class AnswerRule:
         try:
             return self._expression.search(parsed)
         except Exception as error:  # of functions on values that they are not made for
-            message = _bounded(str(error) or type(error).__name__)
+            message = bounded(str(error) or type(error).__name__)
             raise UnfitAnswerError(f"the expression of --extract cannot be worked out: {message}") from error
 
 
@@ -93,7 +100,7 @@ async def read_aside(rule: AnswerRule, text: str) -> Structured:
     Raises:
         UnfitAnswerError: See ``AnswerRule.read``.
     """
-    if len(text) < _LONG_TEXT:
+    if len(text) < _LONG_TEXT and not rule.is_slow:
         return rule.read(text)
     reading = asyncio.ensure_future(asyncio.to_thread(rule.read, text))
     while not reading.done():
@@ -175,10 +182,6 @@ def _call_troubles(root: Any) -> Iterator[str]:
         elif node["type"] == "expref" and not is_argument:
             yield "& belongs in a call, such as sort_by(items, &name)"
         stack.extend((child, is_call) for child in node["children"])
-
-
-def _bounded(text: str) -> str:
-    return text if len(text) <= _MOST_WORDS else f"{text[: _MOST_WORDS // 2]} … {text[-_MOST_WORDS // 2 :]}"
 
 
 def _shown(text: str) -> str:

@@ -206,6 +206,8 @@ class Worker:
         """Tells of an answer that does not fit; as an attempt it has been counted as answered."""
         cut = " (finish_reason length: the answer was cut short)" if completion.finish_reason == "length" else ""
         error = InvalidResponseError(f"the answer does not fit: {unfit}{cut}", status=200, partial=completion.text)
+        if (hide := getattr(self._provider, "hide_secrets", None)) is not None:
+            hide(error)
         self._count("answered", -1)
         if not self.attempts["answered"]:
             del self.attempts["answered"]

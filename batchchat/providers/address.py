@@ -12,6 +12,9 @@ def masked_url(url: str) -> str:
     try:
         parts = urlsplit(url if "://" in url else f"//{url}")
         _, at, host = parts.netloc.rpartition("@")
+        if not at and ":" in parts.netloc and "@" in url:  # a password with a slash ends what is read as the host
+            scheme, found, rest = url.rpartition("://")
+            return f"{scheme}{found}***@{rest.rpartition('@')[2].partition('?')[0]}"
     except ValueError:
         return "***"
     hidden = parts._replace(netloc=f"***@{host}" if at else host, query="***" if parts.query else "")

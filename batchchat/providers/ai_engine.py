@@ -162,6 +162,10 @@ class AIEngine:
                 raise
         raise AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
 
+    def hide_secrets(self, error: ProviderError) -> None:
+        """Masks in an error that was made of an answer what the service may have repeated of the request."""
+        self._masker.hide(error)
+
     async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[StreamEvent]:
         """One exchange; ends without a finished reader where the nonce or the route had to change first."""
         nonce = None if self._token else await self._admitted_nonce()

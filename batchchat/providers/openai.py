@@ -163,6 +163,10 @@ class OpenAIChat:
                 return endpoint
             await self._pool.opened()
 
+    def hide_secrets(self, error: ProviderError) -> None:
+        """Masks in an error that was made of an answer what the service may have repeated of the request."""
+        self._masker.hide(error)
+
     def _asks_another(self, request: ChatRequest, endpoint: Endpoint, error: ProviderError) -> bool:
         """Notes a failed attempt; whether another endpoint is asked at once."""
         self._masker.hide(error)

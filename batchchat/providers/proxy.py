@@ -36,8 +36,8 @@ def _checked(proxy: str, origin: str) -> str:
         parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
         host, _ = parts.hostname, parts.port
         (host or "").encode("idna")
-    except ValueError as error:
-        raise ConfigError(f"{origin}: the proxy's address is none ({error}); expected http://host:port") from error
+    except ValueError:  # whose text may hold a piece of a password
+        raise ConfigError(f"{origin}: the proxy's address is none; expected http://host:port") from None
     if parts.scheme not in ("http", "https") or not parts.hostname:
         scheme = parts.scheme or "no scheme"
         raise ConfigError(f"{origin}: a proxy of scheme {scheme!r} is not supported; expected http://host:port")
