@@ -31,21 +31,19 @@ class Guard:
 
     Args:
         host: Address that the server listens on.
-        port: Its port.
         token: What every request must carry; needed where ``host`` is no loopback address.
 
     Raises:
         ConfigError: The server could be reached from elsewhere and there is no token.
     """
 
-    def __init__(self, host: str, port: int, token: str | None = None) -> None:
+    def __init__(self, host: str, token: str | None = None) -> None:
         self._local = is_loopback(host)
         if not self._local and token is None:
             raise ConfigError(
                 f"host: {host!r} can be reached from other machines, expected a loopback address such as 127.0.0.1, "
                 "or a token besides"
             )
-        self._port = port
         self._token = None if token is None else token.encode()
 
     def refusal(self, method: str, headers: Mapping[str, str]) -> Refusal | None:
@@ -55,22 +53,13 @@ class Guard:
             headers: Looked up without regard to case.
         """
         host = headers.get("Host", "")
-        if self._local and not self._names_this_machine(host):
-            return Refusal(421, f"the header Host names another server, expected localhost:{self._port}")
+        if self._local and not _names_this_machine(host):
+            return Refusal(421, "the header Host names another server, expected localhost or a loopback address")
         if not _same_site(method, host, headers):
             return Refusal(403, "pages of other sites may not use this server")
         if self._token is not None and not self._has_token(headers):
             return Refusal(401, f"expected the server's token, as Authorization: Bearer … or as {TOKEN_HEADER}")
         return None
-
-    def _names_this_machine(self, host: str) -> bool:
-        try:
-            parts = urlsplit(f"//{host}")
-            name, port = parts.hostname, parts.port
-        except ValueError:
-            return False
-        plain = parts.netloc == host and parts.username is None
-        return plain and (80 if port is None else port) == self._port and name is not None and is_loopback(name)
 
     def _has_token(self, headers: Mapping[str, str]) -> bool:
         scheme, _, bearer = headers.get("Authorization", "").partition(" ")
@@ -79,6 +68,16 @@ class Guard:
         # All are compared, in a time that tells nothing of how much of one is right.
         found = [hmac.compare_digest(each.encode("utf-8", "replace"), self._token or b"") for each in given]
         return any(found)
+
+
+def _names_this_machine(host: str) -> bool:
+    """Whether a ``Host`` names this machine, at whatever port, as tunnels and relays have ports of their own."""
+    try:
+        parts = urlsplit(f"//{host}")
+        name, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    return parts.netloc == host and parts.username is None and name is not None and is_loopback(name)
 
 
 def is_loopback(host: str) -> bool:

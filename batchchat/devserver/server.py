@@ -61,7 +61,7 @@ class DevServer:
         backend: Backend | None = None,
         token: str | None = None,
     ) -> None:
-        self._guard, self._token = Guard(host, port, token), token
+        self._guard = Guard(host, token)
         self._host, self._port = host, port
         self._keep_requests, self._backend = keep_requests, backend
         self._log_path, self._log_ends = log_path, log_ends
@@ -100,7 +100,6 @@ class DevServer:
                 f"{self._host}:{self._port} cannot be listened on: {reason}; choose another port"
             ) from error
         port = self._runner.addresses[0][1]
-        self._guard = Guard(self._host, port, self._token)
         host = _HERE.get(self._host, self._host)
         self._base_url = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
         return self
@@ -170,7 +169,6 @@ class DevServer:
         await self._running.wait_for_requests(count)
 
     def _refusal(self, method: str, headers: Mapping[str, str]) -> Refusal | None:
-        """The guard knows the port once it is there."""
         return None if self._scenario.any_host else self._guard.refusal(method, headers)
 
     @property

@@ -53,11 +53,14 @@ async def test_host_must_name_this_machine() -> None:
             f"LOCALHOST:{port}",
             f"[::1]:{port}",
             f"127.9.9.9:{port}",
+            "127.0.0.1",
+            "localhost",
+            f"localhost:{port + 1}",
         ):
             assert await asked(server.base_url, name) == 200, name
         before = server.request_count
         for name in (
-            f"evil.example:{port}", "evil.example", "127.0.0.1", "localhost", f"localhost:{port + 1}", "",
+            f"evil.example:{port}", "evil.example", "", "localhost:port",
             f"127.0.0.1.evil.example:{port}", f"localhost.evil.example:{port}", f"localhost@evil.example:{port}",
             f"evil.example#localhost:{port}", f"0.0.0.0:{port}", f"[::]:{port}", f"192.168.0.1:{port}",
             f"localhost:{port}/x", f"user@localhost:{port}", "[::1", f"localhost:{port}, evil.example",
@@ -140,9 +143,9 @@ def test_token_that_is_none_is_told_without_it(value: str | None, why: str) -> N
 @given(st.dictionaries(st.sampled_from(["Host", "Origin", "Sec-Fetch-Site", "Authorization", "api-key"]), st.text()))
 @settings(max_examples=300)
 def test_guard_judges_any_headers_without_raising(headers: dict[str, str]) -> None:
-    assert Guard("127.0.0.1", 8080, TOKEN).refusal("POST", headers) is not None
-    refusal = Guard("127.0.0.1", 8080).refusal("POST", headers)
-    assert refusal is not None or headers["Host"].endswith(":8080")
+    assert Guard("127.0.0.1", TOKEN).refusal("POST", headers) is not None
+    refusal = Guard("127.0.0.1").refusal("POST", headers)
+    assert refusal is not None or headers["Host"].lower().startswith(("127.", "localhost", "[::1]"))
 
 
 MALFORMED: dict[str, Any] = {
