@@ -28,6 +28,7 @@ from batchchat.results import (
     outcome_to_batch_object,
     outcome_to_object,
     process_keys,
+    take_in_spills,
     write_summary,
 )
 from batchchat.version import VERSION
@@ -46,7 +47,10 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
 class RunOutput:
     """Made by ``open``; ``begin`` before the first outcome, ``close`` at the end whatever happened."""
 
-    def __init__(self, files: RunFiles, settings: OutputSettings, journal: Journal) -> None:
+    def __init__(
+        self, files: RunFiles, settings: OutputSettings, journal: Journal, taken_in: Sequence[str] = ()
+    ) -> None:
+        self._taken_in = taken_in
         self.files, self._settings, self._journal = files, settings, journal
         self._results: ResultsWriter | None = None
         self._errors: ErrorsWriter | None = None
@@ -59,7 +63,13 @@ class RunOutput:
         Raises:
             ResultsFileError: It cannot be used.
         """
-        return cls(files, settings, open_journal(files, form=settings.form))
+        journal = open_journal(files, form=settings.form)
+        try:
+            taken_in = take_in_spills(journal)
+        except BaseException:
+            journal.close()
+            raise
+        return cls(files, settings, journal, taken_in)
 
     @property
     def completed(self) -> IdTable:
@@ -68,8 +78,8 @@ class RunOutput:
 
     @property
     def repairs(self) -> Sequence[str]:
-        """What was mended in the results file, a sentence each."""
-        return [repair.sentence(self.files) for repair in self._journal.repairs]
+        """What was mended in the results file or taken in, a sentence each."""
+        return [*(repair.sentence(self.files) for repair in self._journal.repairs), *self._taken_in]
 
     def redo(self, ids: Collection[PromptId]) -> None:
         """Moves stored answers to the torn file, so that their prompts are asked again; blocks."""

@@ -5,6 +5,7 @@ from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_
 from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
 from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
 from batchchat.results.lock import Holder
+from batchchat.results.rescue import take_in_spills
 from batchchat.results.status import RunStatus, read_answered, read_status
 from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
 from batchchat.results.summary import process_keys, read_summary, write_summary
@@ -37,5 +38,6 @@ __all__ = [
     "read_status",
     "read_summary",
     "run_files",
+    "take_in_spills",
     "write_summary",
 ]

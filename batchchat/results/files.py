@@ -1,5 +1,6 @@
 """Names of a run's files, from the results path."""
 
+import contextlib
 import os
 import stat
 
@@ -8,7 +9,7 @@ import msgspec
 from batchchat.compress import compression_of, strip_endings
 from batchchat.errors import ConfigError, ResultsWriteError
 
-__all__ = ["RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files"]
+__all__ = ["RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files", "sync_folder"]
 
 _STREAM_NAMES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
@@ -110,8 +111,26 @@ def _check_ending(option: str, path: str) -> None:
         )
 
 
+def sync_folder(path: str) -> None:
+    """Makes the name of a file or folder that was made or replaced last, where the system allows."""
+    with contextlib.suppress(OSError):
+        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
 def _make_folder(folder: str, path: str) -> None:
+    """Makes a folder and those above it, so that a power loss leaves none of them without what is in it."""
+    made = []
+    missing = os.path.abspath(folder)
+    while not os.path.exists(missing):
+        made.append(missing)
+        missing = os.path.dirname(missing)
     try:
         os.makedirs(folder, exist_ok=True)
     except OSError as error:
         raise ResultsWriteError(f"{path}: the folder {folder} cannot be made: {error.strerror}") from error
+    for each in made:
+        sync_folder(each)

@@ -1,5 +1,6 @@
 """The results file as the journal of all runs: opened, locked, read once and mended before anything is appended."""
 
+import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator
 from typing import Literal
@@ -11,10 +12,10 @@ from batchchat.errors import ResultsFileError, ResultsWriteError
 from batchchat.ids import IdTable
 from batchchat.records import PromptId
 from batchchat.results.codec import Codec, Damage, find_damage, iter_decoded, magic_of, read_at
-from batchchat.results.files import RunFiles
+from batchchat.results.files import RunFiles, sync_folder
 from batchchat.results.lines import Form
 from batchchat.results.lock import open_locked
-from batchchat.results.rewrite import Piece, append_torn, rewrite, sync_folder
+from batchchat.results.rewrite import Piece, append_torn, rewrite
 from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge, looks_like_ours
 from batchchat.results.stored import fingerprint_value
 
@@ -107,6 +108,23 @@ class Journal:
         self.completed = kept
         self._moved += dropped
         return dropped
+
+    def append(self, lines: bytes) -> None:
+        """Appends whole lines and brings them to the disk, before a writer has the file.
+
+        Raises:
+            ResultsWriteError: They cannot be written; the file ends as it did.
+        """
+        data = memoryview(self.codec.encode(lines))
+        try:
+            while data:
+                data = data[os.write(self.fd, data) :]
+            os.fsync(self.fd)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                os.ftruncate(self.fd, self.end)
+            raise ResultsWriteError(f"{self.files.results}: results cannot be written: {error.strerror}") from error
+        self.end = os.fstat(self.fd).st_size
 
     def close(self) -> None:
         """Closes the file, which releases its lock; standard output stays open."""

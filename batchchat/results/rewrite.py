@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import BinaryIO, NamedTuple
 
 from batchchat.results.codec import Codec, Damage, read_at
+from batchchat.results.files import sync_folder
 from batchchat.results.lock import lock_results
 from batchchat.results.scan import RawLine
 
-__all__ = ["Piece", "append_torn", "rewrite", "sync_folder"]
+__all__ = ["Piece", "append_torn", "rewrite"]
 
 _MEMBER_BYTES = 1024 * 1024
 
@@ -93,16 +94,6 @@ def append_torn(torn: str | None, pieces: Iterable[bytes]) -> None:
     finally:
         if stream is not None:
             stream.close()
-
-
-def sync_folder(path: str) -> None:
-    """Makes the name of a file that was made or replaced last, where the system allows."""
-    with contextlib.suppress(OSError):
-        folder = os.open(os.path.dirname(path) or ".", os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
 
 
 def _copy(

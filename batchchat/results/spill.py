@@ -5,10 +5,11 @@ import os
 import tempfile
 import threading
 from collections.abc import Iterable, Sequence
+from hashlib import blake2b
 
 from batchchat.jsonl import parse_object
 
-__all__ = ["Spill", "spill_folders"]
+__all__ = ["Spill", "spill_folders", "spill_prefix"]
 
 _TOLD_IDS = 10
 
@@ -20,15 +21,26 @@ def spill_folders(errors: str | None) -> tuple[str, ...]:
     return tuple(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))
 
 
+def spill_prefix(results: str) -> str:
+    """How the names of spill files begin that hold answers of these results (an absolute path without links)."""
+    return f"batchchat-spill-{blake2b(results.encode('utf-8', 'surrogateescape'), digest_size=6).hexdigest()}-"
+
+
 class Spill:
-    """Files named ``batchchat-spill-<pid>-<n>.jsonl`` (0600), made when the first line comes; used by two threads.
+    """Files named ``<prefix><pid>-<n>.jsonl`` (0600), made when the first line comes; used by two threads.
+
+    Args:
+        folders: Where to try, in this order.
+        prefix: Of the names; see ``spill_prefix``.
+        again: Whether the next run finds the files by itself and takes them in.
 
     Attributes:
         paths: Files made, in order; more than one where the first folder filled up too.
     """
 
-    def __init__(self, folders: Sequence[str]) -> None:
+    def __init__(self, folders: Sequence[str], prefix: str = "batchchat-spill-", *, again: bool = False) -> None:
         self.paths: list[str] = []
+        self._prefix, self._again = prefix, again
         self._folders = list(folders)
         self._fd: int | None = None
         self._lock = threading.Lock()
@@ -49,10 +61,8 @@ class Spill:
         with self._lock:
             parts = []
             if self.paths:
-                parts.append(
-                    f"answers that arrived since are in {', '.join(self.paths)}: "
-                    "once there is room, append that to the results and run again"
-                )
+                then = "the next run takes them in" if self._again else "append that to what is there, and run again"
+                parts.append(f"lines that came since are in {', '.join(self.paths)}; once there is room, {then}")
             if self._lost_count:
                 parts.append(
                     f"{self._lost_count} answers could be kept nowhere and will be asked for again: "
@@ -77,7 +87,7 @@ class Spill:
         while self._folders:
             folder = self._folders.pop(0)
             for number in range(1, 1000):
-                path = os.path.join(folder, f"batchchat-spill-{os.getpid()}-{number}.jsonl")
+                path = os.path.join(folder, f"{self._prefix}{os.getpid()}-{number}.jsonl")
                 try:
                     self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o600)
                 except FileExistsError:

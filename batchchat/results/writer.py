@@ -10,10 +10,9 @@ from batchchat.compress import compression_of, strip_endings
 from batchchat.errors import ResultsWriteError
 from batchchat.results.appender import Appender, Fsync, WriteFailedError
 from batchchat.results.codec import Codec, iter_decoded, read_at
-from batchchat.results.files import is_stream
+from batchchat.results.files import is_stream, sync_folder
 from batchchat.results.journal import Journal
-from batchchat.results.rewrite import sync_folder
-from batchchat.results.spill import Spill, spill_folders
+from batchchat.results.spill import Spill, spill_folders, spill_prefix
 
 if sys.platform == "darwin":
     import fcntl
@@ -54,7 +53,9 @@ class ResultsWriter(Appender):
             end=journal.end if journal.regular else None,
             codec=journal.codec,
             fsync=fsync,
-            spill=Spill(self._folders),
+            spill=Spill(self._folders, spill_prefix(journal.path), again=True)
+            if journal.regular
+            else Spill(self._folders),
             on_failure=on_failure,
         )
         self._journal, self._policy, self._interval_s = journal, fsync, interval_s

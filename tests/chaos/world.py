@@ -62,6 +62,7 @@ class World:
             "XDG_CACHE_HOME": str(folder / "cache"),
             "OPENAI_API_KEY": "sk-chaos",
         }
+        self.results_folder = folder
         self._runs = 0
         self._children: list[subprocess.Popen[bytes]] = []
 
@@ -73,11 +74,11 @@ class World:
 
     @property
     def results(self) -> Path:
-        return self.folder / f"results{self.suffix}"
+        return self.results_folder / f"results{self.suffix}"
 
     def beside(self, ending: str) -> Path:
         """A file beside the results: ``.errors.jsonl``, ``.run.json``, ``.torn``."""
-        return self.folder / f"results{ending}"
+        return self.results_folder / f"results{ending}"
 
     def write_prompts(self, count: int, *, words: int = 0) -> None:
         """``count`` prompts with texts of their own, each with ``words`` more words."""
