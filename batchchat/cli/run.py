@@ -105,11 +105,14 @@ def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress
 
 
 def resumable(report: RunReport, job: "JobConfig") -> bool:
-    """Whether prompts are left that the same command would send, and only those: a stream keeps no answers."""
+    """Whether the same command goes on where this run ended: a stream keeps no answers.
+
+    It does where prompts are left, and where results could not be written, as it takes in what was kept elsewhere.
+    """
     from batchchat.results.files import is_stream
 
     kept = job.output.path is not None and not is_stream(job.output.path)
-    return kept and report.exit_code not in (0, 1, 3) and report.pending != 0
+    return kept and report.exit_code not in (0, 1, 3) and (report.pending != 0 or report.exit_code == 6)
 
 
 def resume_command(argv: list[str]) -> str:

@@ -84,11 +84,11 @@ def _text(question: Question, scenario: Scenario, attempt: int) -> str:
     if scenario.replies:
         return scenario.replies[min(question.turn, len(scenario.replies)) - 1]
     if long := _LONG.match(prompt):
-        return _filled("", int(long[1]))
-    return _filled(f"Echo: {prompt}", scenario.reply_chars)
+        return filled("", int(long[1]))
+    return filled(f"Echo: {prompt}", scenario.reply_chars)
 
 
-def _filled(text: str, characters: int) -> str:
+def filled(text: str, characters: int) -> str:
     missing = characters - len(text)
     if missing <= 0:
         return text

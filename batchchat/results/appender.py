@@ -229,12 +229,14 @@ class Appender:
                 kept += len(line)
                 whole += 1
         try:
-            os.ftruncate(self._fd, self._end + kept)
+            # Not from where this run believes the end to be: somebody else may have appended to the file too.
+            end = os.fstat(self._fd).st_size - written + kept
+            os.ftruncate(self._fd, end)
             if self._always and whole:
                 self._sync()
         except OSError:
             return 0 if self._always else whole
-        self._end += kept
+        self._end = end
         return whole
 
     def _sync(self) -> None:

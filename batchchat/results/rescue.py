@@ -71,7 +71,7 @@ def _take_in(journal: Journal, path: str) -> int:
     try:
         with open(path, "rb") as spill:
             pieces = iter(lambda: spill.read(_PIECE_BYTES), b"")
-            found = [line.data for line in iter_raw_lines(pieces) if _is_new_answer(journal, line)]
+            found = [line.data for line in iter_raw_lines(pieces) if _is_new_answer(line, journal)]
     except OSError as error:
         raise ResultsWriteError(f"{path}: the answers kept there cannot be read: {error.strerror}") from error
     if found:
@@ -79,7 +79,7 @@ def _take_in(journal: Journal, path: str) -> int:
     return len(found)
 
 
-def _is_new_answer(journal: Journal, line: RawLine | Damage) -> TypeGuard[RawLine]:
+def _is_new_answer(line: RawLine | Damage, journal: Journal) -> TypeGuard[RawLine]:
     if isinstance(line, Damage):
         return False
     judged = judge(line)

@@ -8,6 +8,7 @@ from tests.chaos.registry import all_cases
 from tests.chaos.suite import Tried, seed_of, try_case, try_cases
 from tests.chaos.table import write_table
 
+_MOST_NOTES = 12
 _ROW = "{mark} {case:<44} {seconds:6.1f} s  {note}"
 
 
@@ -56,8 +57,10 @@ def _tell(tried: Tried) -> None:
     note = tried.unavailable or f"{tried.verdict.runs} runs, {tried.verdict.asked_twice} asked twice"
     print(_ROW.format(mark=mark, case=tried.case, seconds=tried.seconds, note=note), flush=True)
     if tried.verdict.failed:
-        for line in tried.verdict.notes:
+        for line in tried.verdict.notes[:_MOST_NOTES]:
             print(f"         {line}")
+        if len(tried.verdict.notes) > _MOST_NOTES:
+            print(f"         … and {len(tried.verdict.notes) - _MOST_NOTES} more")
         print(f"         again: make chaos CASE={tried.case} TRY_SEED={tried.seed}   files: {tried.folder}", flush=True)
 
 

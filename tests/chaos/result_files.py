@@ -69,7 +69,7 @@ def _answer(told: dict[str, Any]) -> tuple[Any, str | None]:
 
 def _plain(path: Path) -> tuple[bytes, int]:
     """The uncompressed bytes of whole members, and how many (compressed) bytes follow them."""
-    data = path.read_bytes() if path.exists() else b""
+    data = path.read_bytes() if path.is_file() else b""
     if path.suffix == ".gz":
         return _members(data, _gzip_member)
     if path.suffix == ".zst":

@@ -171,8 +171,15 @@ class World:
         """Standard output of a run so far."""
         return (self.folder / f"{process.args!s}.out").read_bytes()
 
-    def end(self, process: subprocess.Popen[bytes], codes: set[int], *, within_s: float = 60) -> int:
-        """Waits for a run that ends by itself and judges its exit code, its words and its files."""
+    def end(
+        self, process: subprocess.Popen[bytes], codes: set[int], *, within_s: float = 60, resumes: bool = True
+    ) -> int:
+        """Waits for a run that ends by itself and judges its exit code, its words and its files.
+
+        Args:
+            codes: Exit codes that are right.
+            resumes: Whether the run has to tell how to resume, where it ends early; not where it never began.
+        """
         try:
             code = process.wait(within_s)
         except subprocess.TimeoutExpired:
@@ -186,17 +193,21 @@ class World:
             self.verdict.blame("wrong_exit", f"{process.args} ended with {code}, not {codes}: {said[-500:]}")
         if "Traceback" in said:
             self.verdict.blame("wrong", f"{process.args} printed a traceback: {said[-800:]}")
-        if code in RESUMABLE and "to resume:" not in said and "-q" not in self.options:
+        if resumes and code in RESUMABLE and "to resume:" not in said and "-q" not in self.options:
             self.verdict.blame("wrong", f"{process.args} ended with {code} and told no command that resumes")
         self.look()
         return code
 
     def run(
-        self, *more: str, codes: frozenset[int] | set[int] = frozenset({0}), within_s: float = 60, **how: Any
+        self,
+        *more: str,
+        codes: frozenset[int] | set[int] = frozenset({0}),
+        within_s: float = 60,
+        resumes: bool = True,
+        **how: Any,
     ) -> int:
-        """A run from its start to its end; see ``end``."""
-        process = self.start(*more, **how)
-        return self.end(process, set(codes), within_s=within_s)
+        """A run from its start to its end; see ``start`` and ``end``."""
+        return self.end(self.start(*more, **how), set(codes), within_s=within_s, resumes=resumes)
 
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL, at once; what was in flight may be asked again, and nothing else."""
@@ -262,15 +273,18 @@ class World:
         for fault in () if self.mending else answers.faults:
             self.verdict.blame("wrong", fault)
         self.verdict.blame("duplicated", f"{answers.duplicates} lines too many", answers.duplicates)
-        for key, texts in answers.texts.items():
-            if key not in self.prompts:
-                self.verdict.blame("wrong", f"{key!r} is no prompt")
-            elif any(text not in (self.expected(self.prompts[key]), self.stale.get(key)) for text in texts):
-                self.verdict.blame("wrong", f"{key}: {texts[0]!r:.80} is not its answer")
+        foreign = [key for key in answers.texts if key not in self.prompts]
+        self.verdict.blame("wrong", f"no prompts: {foreign[:3]}", len(foreign))
+        wrong = [key for key, texts in answers.texts.items() if key in self.prompts and not self._right(key, texts)]
+        shown = [(key, f"{answers.texts[key][0]!r:.80}") for key in wrong[:3]]
+        self.verdict.blame("wrong", f"not their answers: {shown}", len(wrong))
         gone = [key for key in self.saved if key not in answers.texts]
         self.verdict.blame("lost", f"{len(gone)} stored answers went away, such as {gone[:3]}", len(gone))
         self.saved = {key: texts[0] for key, texts in answers.texts.items() if texts[0] != self.stale.get(key)}
         return answers
+
+    def _right(self, key: str, texts: list[str | None]) -> bool:
+        return all(text in (self.expected(self.prompts[key]), self.stale.get(key)) for text in texts)
 
     def forget(self, *keys: str) -> None:
         """The case itself takes these answers out of the results; they may be asked again, and no others."""
