@@ -4,6 +4,7 @@ import contextlib
 import gzip
 import os
 import shutil
+import signal
 import stat
 import sys
 import tempfile
@@ -71,13 +72,31 @@ def _open_temporary(path: str) -> Iterator[tuple[str | None, BinaryIO]]:
         return
     folder = os.path.dirname(os.path.realpath(path))
     os.makedirs(folder, exist_ok=True)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{os.path.basename(path)[:100]}.", suffix=".part", dir=folder)
-    try:
+    with contextlib.ExitStack() as stack:
+        with _signals_held_back():
+            prefix = f".{os.path.basename(path)[:100]}."
+            descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
+            stack.callback(_remove, temporary)
         with open(descriptor, "w+b") as raw:
             yield temporary, raw
+
+
+@contextlib.contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """No signal ends the program in here: a file that nobody knows of yet would stay for ever."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
+    try:
+        yield
     finally:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _remove(path: str) -> None:
+    with contextlib.suppress(OSError):
+        os.unlink(path)
 
 
 @contextlib.contextmanager
