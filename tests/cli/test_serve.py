@@ -120,7 +120,7 @@ def test_command_that_is_not_there_is_told() -> None:
         (["--host", "0.0.0.0"], "host: '0.0.0.0' can be reached from other machines, expected a loopback address"),
         (["--set", "latensy_ms=1"], "unknown scenario key 'latensy_ms', did you mean 'latency_ms'?"),
         (["--scenario", "/nowhere/x.yaml"], "/nowhere/x.yaml: the scenario cannot be read: No such file or directory"),
-        (["--log", "/nowhere/x.log"], "the log '/nowhere/x.log' cannot be written: No such file or directory"),
+        (["--log", "/dev/null/x.log"], "the log '/dev/null/x.log' cannot be written: Not a directory"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_sentence(arguments: list[str], sentence: str) -> None:
