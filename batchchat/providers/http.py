@@ -5,12 +5,13 @@ import io
 import time
 from collections.abc import Mapping
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import aiohttp
 
 from batchchat.errors import AttemptTimeoutError, ProtocolError, ProviderError
-from batchchat.providers.base import Gate, ProviderContext
+from batchchat.providers.base import ProviderContext
+from batchchat.providers.connections import SpoiledConnectionError, forget_addresses, made_connector, request_class
 from batchchat.providers.network_errors import raise_network_error
 from batchchat.version import VERSION
 
@@ -49,12 +50,12 @@ class HttpClient:
 
     async def __aenter__(self) -> Self:
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ttl_dns_cache=300, ssl=self.context.tls or True),
+            connector=made_connector(self.context.tls),
             timeout=aiohttp.ClientTimeout(total=None, connect=self.context.connect_s or None),
             cookie_jar=aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar(),
             headers={"User-Agent": _USER_AGENT},
             proxy=self.context.proxy,
-            request_class=_request_class(self.context.gate),
+            request_class=request_class(self.context.gate),
         )
         return self
 
@@ -78,21 +79,13 @@ class HttpClient:
             if response.connection is not None and response.connection.protocol is not None:
                 response.connection.protocol.force_close()
 
+    def reuse_nothing(self) -> None:
+        """Uses no connection twice from now on: this service says more than it was asked for."""
+        self._once_only = True
+
     def exchange(self, url: str, *, headers: Mapping[str, str], body: bytes | None) -> "Exchange":
         """A POST, to be entered with ``async with`` right after ``Gate.admit``."""
         return Exchange(self, url, headers, body)
-
-
-def _request_class(gate: Gate) -> type[aiohttp.ClientRequest]:
-    """Tells the gate of the moment when a request has its connection and goes to the wire."""
-
-    class NotedRequest(aiohttp.ClientRequest):
-        async def send(self, conn: Any) -> aiohttp.ClientResponse:
-            if task := asyncio.current_task():
-                gate.sent(task)
-            return await super().send(conn)
-
-    return NotedRequest
 
 
 class Exchange:
@@ -209,23 +202,31 @@ class Exchange:
             self._answer.close()
 
     async def _post(self) -> aiohttp.ClientResponse:
-        body = self._body
         clock = asyncio.timeout_at(self._deadline)
         try:
             async with clock:
-                response = await self._client.session.post(
+                response = await self._sent()
+        except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
+            if clock.expired():
+                raise self._timed_out() from None
+            forget_addresses(self._client.session, error)
+            raise_network_error(error, self._url, begun=False)
+        self._client.note_reuse(response)
+        return response
+
+    async def _sent(self) -> aiohttp.ClientResponse:
+        body = self._body
+        while True:
+            try:
+                return await self._client.session.post(
                     self._url,
                     # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
                     data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
                     headers=self._client.checked_reuse(self._headers),
                     allow_redirects=False,
                 )
-        except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
-            if clock.expired():
-                raise self._timed_out() from None
-            raise_network_error(error, self._url, begun=False)
-        self._client.note_reuse(response)
-        return response
+            except SpoiledConnectionError:
+                self._client.reuse_nothing()
 
     async def _next_chunk(self) -> bytes:
         content = self._answer.content

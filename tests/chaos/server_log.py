@@ -1,6 +1,7 @@
 """What a server of the suite saw: its requests, when they came and went, and which answers it sent whole."""
 
 import json
+import time
 from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import Any
 
 from batchchat.devserver.state import worst_window
 
-__all__ = ["ServerLog"]
+__all__ = ["ServerLog", "note_end_of_server"]
 
 
 @dataclass
@@ -70,6 +71,16 @@ class ServerLog:
             open_now += step
             peak = max(peak, open_now)
         return peak
+
+
+def note_end_of_server(path: Path) -> None:
+    """Writes the ends of answers that a server had not sent to their end when it ended, which is now."""
+    log = ServerLog.read([path])
+    open_still = [request["number"] for request in log.requests if _key(request) not in log.ends]
+    ends = [{"kind": "end", "number": number, "time_s": time.monotonic(), "delivered": False} for number in open_still]
+    if ends:
+        with path.open("a") as file:
+            file.write("".join(f"{json.dumps(end)}\n" for end in ends))
 
 
 def _key(request: dict[str, Any]) -> tuple[str, int]:

@@ -1,10 +1,12 @@
 """The judge of the chaos suite sees each kind of broken promise; without that, a table of zeros says nothing."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
 
+from tests.chaos.server_log import note_end_of_server
 from tests.chaos.world import World
 
 ANSWER = '{"id": "q-%d", "response": "Echo: question %d", "error": null}\n'
@@ -113,6 +115,18 @@ def test_full_window_and_too_many_at_a_time_are_seen(world: World) -> None:
     world.rates, world.concurrency = [(2, 1.0)], 1
     serve(world, [chat(n, f"question {n}", at=n * 0.3, took=0.5) for n in range(3)])
     assert counts(world) == {"limit_broken": 2}
+
+
+def test_server_that_ends_has_nothing_in_flight_any_more(world: World) -> None:
+    world.concurrency = 2
+    open_still = [chat(n, f"question {n}")[:1] for n in range(2)]
+    serve(world, open_still)
+    note_end_of_server(world.logs[0])
+    after = chat(2, "question 2", at=time.monotonic())
+    world.logs[0].write_text(world.logs[0].read_text() + "".join(json.dumps(line) + "\n" for line in after))
+    assert counts(world) == {}
+    serve(world, [*open_still, after])
+    assert counts(world) == {"limit_broken": 1}
 
 
 def test_run_that_ends_otherwise_than_documented_is_seen(world: World) -> None:

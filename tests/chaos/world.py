@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.chaos.result_files import Answers, read_answers, read_objects
-from tests.chaos.server_log import ServerLog
+from tests.chaos.server_log import ServerLog, note_end_of_server
 from tests.chaos.verdict import Verdict
 
 __all__ = ["RESUMABLE", "World"]
@@ -65,6 +65,7 @@ class World:
         self.results_folder = folder
         self._runs = 0
         self._children: list[subprocess.Popen[bytes]] = []
+        self._log_of: dict[int, Path] = {}
 
     # What is there before the fault.
 
@@ -104,6 +105,7 @@ class World:
         command = [*BATCHCHAT, "serve", "--port", str(port), "--log", str(log), "--log-ends", *settings]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self._children.append(process)
+        self._log_of[process.pid] = log
         assert process.stdout is not None
         line = process.stdout.readline()
         assert line, "the development server did not start"
@@ -114,6 +116,7 @@ class World:
         """Ends the server; SIGKILL makes it a crash."""
         process.send_signal(number)
         process.wait(_SERVER_S)
+        note_end_of_server(self._log_of[process.pid])
         if process.stdout is not None:
             process.stdout.close()
 
@@ -330,7 +333,7 @@ class World:
         except (OSError, ValueError) as error:
             self.verdict.blame("wrong", f"the summary cannot be read: {error}")
             return
-        counts = (told["answered_before"] + told["answered"], told["failed"])
+        counts = (told.get("answered_before", 0) + told["answered"], told["failed"])
         if counts != (answered, failed):
             self.verdict.blame("wrong", f"the summary counts {counts} answered and failed, not {(answered, failed)}")
 
