@@ -33,6 +33,9 @@ class HttpClient:
     Args:
         context: Time limits, admission and proxy of the run.
         cookies: Whether cookies that the service sets go back to it.
+
+    Attributes:
+        answered: Whether the service has answered at all.
     """
 
     def __init__(self, context: ProviderContext, *, cookies: bool = False) -> None:
@@ -40,6 +43,7 @@ class HttpClient:
         self._cookies = cookies
         self._session: aiohttp.ClientSession | None = None
         self._once_only = False
+        self.answered = False
 
     @property
     def session(self) -> aiohttp.ClientSession:
@@ -210,7 +214,8 @@ class Exchange:
             if clock.expired():
                 raise self._timed_out() from None
             forget_addresses(self._client.session, error)
-            raise_network_error(error, self._url, begun=False)
+            raise_network_error(error, self._url, begun=False, known=self._client.answered)
+        self._client.answered = True
         self._client.note_reuse(response)
         return response
 

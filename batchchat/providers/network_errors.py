@@ -17,8 +17,13 @@ _MOST_CHARS = 200
 _UNKNOWN_AUTHORITY = (18, 19, 20, 21)
 
 
-def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoReturn:
-    """Raises the provider error that a failed connection stands for; a time-out here is the one for connecting."""
+def raise_network_error(error: BaseException, url: str, *, begun: bool, known: bool = False) -> NoReturn:
+    """Raises the provider error that a failed connection stands for; a time-out here is the one for connecting.
+
+    Args:
+        begun: Whether any of the answer's body has arrived.
+        known: Whether this service has answered before in this run, so that its address is right.
+    """
     host = urlsplit(url).netloc.rpartition("@")[2]
     for cause in _causes(error):
         if isinstance(cause, ssl.SSLCertVerificationError) and not isinstance(cause, aiohttp.ClientError):
@@ -32,7 +37,7 @@ def raise_network_error(error: BaseException, url: str, *, begun: bool) -> NoRet
     if isinstance(error, aiohttp.ClientSSLError):
         reason = _reason(error)
         # A server that does not speak TLS at all will not do so at the next attempt either.
-        plain = "WRONG_VERSION_NUMBER" in reason
+        plain = "WRONG_VERSION_NUMBER" in reason and not known
         raise NetworkError(f"TLS with {host} failed ({reason}); is it an https address?", stops_run=plain) from error
     if isinstance(error, aiohttp.ClientConnectorError):
         raise NetworkError(f"no connection to {host} ({_reason(error)})") from error

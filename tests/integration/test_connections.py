@@ -1,11 +1,14 @@
 """Connections that are used again, and names that move: no answer goes to a prompt that it is not for."""
 
 import asyncio
+import contextlib
 import json
+import ssl
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 from aiohttp.resolver import ThreadedResolver
 
 from tests.integration.test_bad_servers import RawServer, ask, plain
@@ -108,3 +111,40 @@ async def test_name_is_asked_for_again_when_its_address_refuses(
         code, answers, errors, _ = await ask(url, tmp_path, provider, count=3, concurrency=1, retry__retries=1)
     assert (code, errors, len(answers)) == (0, [], 3)
     assert asked == ["service.test"] * 2, "once for each address, not for each request"
+
+
+class Tls:
+    """Speaks TLS and answers once a connection; connections numbered in ``plain`` get an answer without TLS."""
+
+    def __init__(self, context: ssl.SSLContext, *plain: int) -> None:
+        self.context, self.plain, self.connections = context, plain, 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            if self.connections in self.plain:
+                writer.write(plain(400, "The plain HTTP request was sent to HTTPS port"))
+                await writer.drain()
+            else:
+                await writer.start_tls(self.context)
+                head = await reader.readuntil(b"\r\n\r\n")
+                await reader.readexactly(int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0]))
+                writer.write(whole("hello", "openai"))
+                await writer.drain()
+        writer.close()
+
+
+@pytest.mark.parametrize(("plain_ones", "code"), [((2,), 0), ((1, 2, 3), 4)])
+async def test_plain_answer_to_a_handshake_ends_a_run_only_where_tls_never_worked(
+    tmp_path: Path, plain_ones: tuple[int, ...], code: int
+) -> None:
+    authority = trustme.CA()
+    authority.cert_pem.write_to_path(str(tmp_path / "authority.pem"))
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    server = await asyncio.start_server(Tls(context, *plain_ones).serve, "127.0.0.1", 0)
+    async with server:
+        url = f"https://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        ca_file = str(tmp_path / "authority.pem")
+        found, *_ = await ask(url, tmp_path, "openai", count=4, concurrency=1, retry__retries=1, ca_file=ca_file)
+    assert found == code

@@ -216,7 +216,7 @@ def _run_and_measure(world: World, codes: set[int]) -> int:
 
 @case("service", "a second answer behind the first, for a prompt that was not asked", tries=3, in_test=1)
 def smuggled(world: World) -> None:
-    """Whole, in part or thrice: it never becomes another prompt's answer."""
+    """Whole, in part or thrice, or a 408 on an idle connection: it never becomes another prompt's answer."""
     world.write_prompts(PROMPTS)
     world.rates = [(60, 1.0)]
     vary(world)
@@ -226,6 +226,10 @@ def smuggled(world: World) -> None:
         if ask.rng.random() < 0.4:
             behind = ask.rng.choice([alien, alien * 3, alien[:-9], alien[:20], b"\r\n\r\n"])
             await ask.answer(ask.good + behind)
+        elif ask.rng.random() < 0.2:
+            await ask.answer()
+            await asyncio.sleep(ask.rng.choice([0.01, 0.05]))
+            await ask.send(http(408, "you were silent for too long"))
         else:
             await ask.answer()
 
