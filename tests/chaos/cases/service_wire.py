@@ -230,6 +230,7 @@ def smuggled(world: World) -> None:
             await ask.answer()
             await asyncio.sleep(ask.rng.choice([0.01, 0.05]))
             await ask.send(http(408, "you were silent for too long"))
+            ask.close()
         else:
             await ask.answer()
 
