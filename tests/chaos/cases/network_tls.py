@@ -1,7 +1,5 @@
 """Certificates that are wrong, handshakes that are cut, and proxies that fail."""
 
-import asyncio
-import contextlib
 import ssl
 from datetime import UTC, datetime
 
@@ -10,6 +8,7 @@ import trustme
 from tests.chaos.raw_answers import http
 from tests.chaos.raw_server import Answer, Ask, RawServer
 from tests.chaos.registry import case
+from tests.chaos.relay import Relay
 from tests.chaos.world import World
 
 PROMPTS = 30
@@ -92,47 +91,10 @@ def cut_handshakes(world: World) -> None:
         if ask.rng.random() < 0.5:
             ask.close()
 
-    with RawServer(world, answer, tls=tls) as server, _Relay(world, server.port) as relay:
+    with RawServer(world, answer, tls=tls) as server, Relay(world, server.port, cut=0.33) as relay:
         world.base_url = f"https://127.0.0.1:{relay.port}"
         world.run()
         world.judge()
-
-
-class _Relay(RawServer):
-    """Passes bytes on to a port; of those after the first a third is cut in the handshake."""
-
-    def __init__(self, world: World, to: int) -> None:
-        super().__init__(world, _answer)
-        self._to = to
-
-    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        try:
-            if self.connections > 12 and self.world.rng.random() < 0.33:
-                await reader.read(100)
-                writer.write(self.world.rng.choice([b"", b"\x16\x03\x03", b"HTTP/1.1 400 Bad Request\r\n\r\n"]))
-                self.world.rng.choice([writer.close, writer.transport.abort])()
-                return
-            near, far = await asyncio.open_connection("127.0.0.1", self._to)
-            async with asyncio.TaskGroup() as group:
-                group.create_task(_pump(reader, far))
-                group.create_task(_pump(near, writer))
-        except (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
-
-
-async def _pump(source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
-    with contextlib.suppress(OSError):
-        while data := await source.read(65536):
-            sink.write(data)
-            await sink.drain()
-    sink.close()
 
 
 def _tunnel(tls: ssl.SSLContext) -> Answer:
