@@ -91,7 +91,7 @@ def cut_handshakes(world: World) -> None:
         if ask.rng.random() < 0.5:
             ask.close()
 
-    with RawServer(world, answer, tls=tls) as server, Relay(world, server.port, cut=0.33) as relay:
+    with RawServer(world, answer, tls=tls) as server, Relay(world, server.port, cut=0.15) as relay:
         world.base_url = f"https://127.0.0.1:{relay.port}"
         world.run()
         world.judge()
