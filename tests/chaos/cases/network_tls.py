@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 
 import trustme
 
+from tests.chaos.cases.network_cuts import free_port
 from tests.chaos.raw_answers import http
 from tests.chaos.raw_server import Answer, Ask, RawServer
 from tests.chaos.registry import case
@@ -108,7 +109,7 @@ def _tunnel(tls: ssl.SSLContext) -> Answer:
 
 
 @case(
-    "network", "a proxy that is not there, refuses (407, 502), talks garbage or dies, then is well", tries=4, in_test=1
+    "network", "a proxy that is not there, refuses (407, 502), talks garbage or dies, then is well", tries=5, in_test=1
 )
 def proxy_fails(world: World) -> None:
     """With and without TLS behind it; the run ends with a documented code, and the same command ends the job."""
@@ -116,7 +117,7 @@ def proxy_fails(world: World) -> None:
     secure = world.rng.random() < 0.5
     authority = _trusting(world)
     tunnel = _tunnel(_context(authority.issue_cert("service.test")))
-    fault = world.rng.choice(["407", "502", "garbage", "gone", "dies"])
+    fault = world.rng.choice(["absent", "407", "502", "garbage", "dies"])
     world.options += ["--retries", "1"]
     well = fault == "dies"
 
@@ -137,7 +138,9 @@ def proxy_fails(world: World) -> None:
 
     with RawServer(world, answer, connect=connect) as proxy:
         world.base_url = f"{'https' if secure else 'http'}://service.test"
-        world.environ["HTTPS_PROXY" if secure else "HTTP_PROXY"] = f"http://user:secret@127.0.0.1:{proxy.port}"
+        name = "HTTPS_PROXY" if secure else "HTTP_PROXY"
+        port = free_port() if fault == "absent" else proxy.port
+        world.environ[name] = f"http://user:secret@127.0.0.1:{port}"
         process = world.start()
         if fault == "dies":
             world.wait_for_chats(PROMPTS // 3, process)
@@ -146,4 +149,5 @@ def proxy_fails(world: World) -> None:
         if "secret" in world.said(process):
             world.verdict.blame("wrong", "the proxy's password was told")
         well = True
+        world.environ[name] = f"http://user:secret@127.0.0.1:{proxy.port}"
         world.finish()
