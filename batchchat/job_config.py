@@ -12,7 +12,16 @@ from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
 from batchchat.prices import PriceConfig
 from batchchat.prompt_forms import Examples, FieldNames, TemplateText
 
-__all__ = ["AnswerConfig", "JobConfig", "OutputConfig", "PromptConfig", "RetryConfig", "StopConfig", "TimeoutConfig"]
+__all__ = [
+    "AnswerConfig",
+    "JobConfig",
+    "OutputConfig",
+    "PromptConfig",
+    "RetryConfig",
+    "StopConfig",
+    "TelemetryConfig",
+    "TimeoutConfig",
+]
 
 Text = Annotated[str, Meta(min_length=1)]
 Count = Annotated[int, Meta(ge=1)]
@@ -133,6 +142,20 @@ class StopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
         return float(self.max_failures.rstrip("%")) / 100 if isinstance(self.max_failures, str) else None
 
 
+class TelemetryConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is told to a collector of OpenTelemetry, which the OTEL_* variables name.
+
+    Attributes:
+        otlp: Whether anything is.
+        ids: Whether spans tell the ids of their prompts.
+        content: Whether spans tell what was asked and answered.
+    """
+
+    otlp: bool = False
+    ids: bool = False
+    content: bool = False
+
+
 class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One job, as the job file and the options laid over it say.
 
@@ -171,6 +194,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         errors: Errors file, if not beside the results.
         summary: Summary file, if not beside the results.
         metrics: File that tells the run's figures in Prometheus' text format, kept up to date while it goes on.
+        telemetry: What is told to a collector of OpenTelemetry.
         source: Path of the job file; not a key of it.
     """
 
@@ -207,6 +231,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     errors: Text | None = None
     summary: Text | None = None
     metrics: Text | None = None
+    telemetry: TelemetryConfig = TelemetryConfig()
     source: Annotated[str | None, Meta(extra={"internal": True})] = None
 
     def input_settings(self) -> InputSettings:

@@ -16,6 +16,7 @@ from batchchat.input_settings import TemplateFile
 from batchchat.meter import Meter
 from batchchat.metrics_file import check_metrics_path
 from batchchat.observer import RunObserver
+from batchchat.otlp import need_otlp
 from batchchat.prices import PriceList
 from batchchat.providers import load_provider
 from batchchat.providers.base import Provider, ProviderContext
@@ -66,6 +67,8 @@ def checked_files(job: JobConfig) -> RunFiles:
     files = run_files(path, job.errors, job.summary)
     if job.metrics is not None:
         check_metrics_path(job.metrics, files)
+    if job.telemetry.otlp:
+        need_otlp()
     return files
 
 
@@ -113,11 +116,19 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         max_response_bytes=job.max_response_bytes,
         proxy=job.proxy,
         tls=load_trust(job.ca_file),
-        nonce_folder=str(platformdirs.user_cache_path("batchchat")) if job.nonce_cache else None,
+        nonce_folder=_cache_folder() if job.nonce_cache else None,
         concurrency=job.concurrency,
         environ=environ,
     )
     return provider_class(config, context)
+
+
+def _cache_folder() -> str | None:
+    """Where nonces are kept between runs; None for a user without a home, as a service's may be."""
+    try:
+        return str(platformdirs.user_cache_path("batchchat"))
+    except RuntimeError:
+        return None
 
 
 def job_models(job: JobConfig) -> tuple[tuple[str, ...], ...]:

@@ -6,8 +6,10 @@ from typing import Protocol
 
 from batchchat.config import JobConfig
 from batchchat.errors import BatchchatError
+from batchchat.job_setup import checked_files
 from batchchat.metrics_file import MetricsFile
 from batchchat.observer import Observers, RunObserver, RunReport
+from batchchat.otlp import OtlpTelemetry
 from batchchat.version import VERSION
 
 __all__ = ["RunEnd", "job_watchers", "watched"]
@@ -37,7 +39,11 @@ def job_watchers(job: JobConfig, observers: Sequence[RunObserver]) -> list[Watch
     others = Observers(observers)
     watchers: list[Watcher] = []
     if job.metrics is not None:
+        checked_files(job)  # it may be written from here on, also by a run that does not begin
         watchers.append(MetricsFile(job.metrics, about=_about(job), notice=others.notice))
+    telemetry = job.telemetry
+    if telemetry.otlp:
+        watchers.append(OtlpTelemetry(job.provider, ids=telemetry.ids, content=telemetry.content, notice=others.notice))
     return watchers
 
 

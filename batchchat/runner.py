@@ -44,8 +44,8 @@ async def run_job(
         ResultsFileError: The results file cannot be used.
     """
     watchers = job_watchers(job, observers)
-    run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
     async with watched(watchers) as end:
+        run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
         end.report = await run.run(handle_signals=handle_signals)
     return end.report
 

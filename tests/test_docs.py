@@ -151,6 +151,9 @@ def test_documented_keys_exist() -> None:
         "prompt.templates",
         "prompt.image_detail",
         "prompt.max_file_bytes",
+        "telemetry.otlp",
+        "telemetry.ids",
+        "telemetry.content",
     }
     assert set(table) <= known
     assert len(table) == len(set(table))

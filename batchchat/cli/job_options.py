@@ -28,6 +28,8 @@ def job_options(function: F) -> F:
                      help="Keep nonces in memory only (ai-engine)."),
         click.option("--dedup", is_flag=True, default=None, envvar="BATCHCHAT_DEDUP",
                      help="Send prompts that ask the same once; each gets its line."),
+        click.option("--otel", is_flag=True, default=None, envvar="BATCHCHAT_OTEL",
+                     help="Send spans and metrics to the OpenTelemetry collector that OTEL_* variables name."),
         click.option("--strict/--lenient", "strict", default=None, envvar="BATCHCHAT_STRICT",
                      help="A faulty input line stops the run at its start (default), or becomes an error line."),
         *(click.option(*names, envvar=_variable(names[-1]), default=None, **extra)
@@ -73,6 +75,8 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
     # A variable of value 0 says no, also to a job file that says yes.
     if (dedup := options.get("dedup")) is not None:
         overrides["dedup"] = Override(dedup, _origin(ctx, "dedup", "--dedup"))
+    if (otel := options.get("otel")) is not None:
+        overrides["telemetry.otlp"] = Override(otel, _origin(ctx, "otel", "--otel"))
     if (memory_only := options.get("no_nonce_cache")) is not None:
         overrides["nonce_cache"] = Override(not memory_only, _origin(ctx, "no_nonce_cache", "--no-nonce-cache"))
     return load_job(options.get("job"), overrides, os.environ)

@@ -231,6 +231,17 @@ def test_dedup_is_switched_in_every_place(tmp_path) -> None:
     assert job_of("-j", str(path), environ={"BATCHCHAT_DEDUP": ""}).dedup is True
 
 
+def test_otel_option_and_variable_turn_telemetry_on_and_off(tmp_path: Path) -> None:
+    path = tmp_path / "job.yaml"
+    path.write_text("telemetry: {otlp: true, ids: true}\n")
+    assert job_of().telemetry.otlp is False
+    assert job_of("--otel").telemetry.otlp is True
+    assert job_of("-j", str(path)).telemetry.otlp is True
+    assert job_of("-j", str(path), environ={"BATCHCHAT_OTEL": "0"}).telemetry.otlp is False
+    assert job_of("--otel", environ={"BATCHCHAT_OTEL": "0"}).telemetry.otlp is True
+    assert job_of("-j", str(path), "--otel").telemetry.ids is True
+
+
 def test_inputs_and_job_file_come_from_arguments_and_environment(tmp_path) -> None:
     path = tmp_path / "job.yaml"
     path.write_text("input: [job.jsonl]\n")
