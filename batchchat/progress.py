@@ -1,6 +1,5 @@
 """Progress and messages on standard error: a bar on a terminal, plain lines elsewhere, JSON lines on request."""
 
-import contextlib
 import json
 import os
 import time
@@ -9,6 +8,7 @@ from typing import Any, Literal, Protocol, TextIO, cast
 
 import msgspec
 
+from batchchat.careless_stream import CarelessStream
 from batchchat.errors import ProviderError
 from batchchat.observer import RunPlan, RunReport
 from batchchat.progress_counts import Heartbeat, RunCounts
@@ -24,28 +24,9 @@ class _Sink(Protocol):
     def __call__(self, text: str) -> None: ...
 
 
-class _Careless:
-    """A text stream whose trouble is ignored: a full or closed standard error must never stop a run."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-
-    def write(self, text: str) -> int:
-        with contextlib.suppress(OSError, ValueError):
-            return self._stream.write(text)
-        return len(text)
-
-    def flush(self) -> None:
-        with contextlib.suppress(OSError, ValueError):
-            self._stream.flush()
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._stream, name)
-
-
 def safe_writer(stream: TextIO) -> _Sink:
     """Writes each text as one line that steers no terminal; trouble with the stream is ignored."""
-    careless = _Careless(stream)
+    careless = CarelessStream(stream)
 
     def write(text: str) -> None:
         careless.write(visible(text) + "\n")
@@ -213,7 +194,7 @@ class RichProgress:
         self._verbosity = verbosity
         self._counts = RunCounts()
         self._console = Console(
-            file=cast(TextIO, _Careless(stream)),
+            file=cast(TextIO, CarelessStream(stream)),
             highlight=False,
             no_color=True if os.environ.get("NO_COLOR") else None,
         )
