@@ -22,6 +22,7 @@ _EVERY_S = 5.0
 # A run at which nothing happens writes all the same, so that the age of the file tells whether it is alive.
 _AT_LEAST_EVERY_S = 60.0
 _CLOSE_S = 5.0
+_LOCKED = 75
 
 
 def check_metrics_path(path: str, files: RunFiles) -> None:
@@ -105,10 +106,15 @@ class MetricsFile:
         self._heartbeat.stop()
 
     async def close(self, exit_code: int) -> None:
-        """Writes how the run ended; waits for the disk, but not for long."""
+        """Writes how the run ended; waits for the disk, but not for long.
+
+        A run that another one kept from its results leaves the file to that run.
+        """
         from batchchat.metrics_text import LastRun
 
         self._heartbeat.stop()
+        if exit_code == _LOCKED:
+            return
         self._writer.start(asyncio.get_running_loop(), self._tell)
         self._last_run = LastRun(
             exit_code=exit_code, ended=time.time(), duration_s=round(time.monotonic() - self._began, 3)

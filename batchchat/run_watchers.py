@@ -1,5 +1,6 @@
 """What a job itself asks to be told to: a metrics file, a collector of OpenTelemetry."""
 
+import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
@@ -14,7 +15,7 @@ from batchchat.version import VERSION
 
 __all__ = ["RunEnd", "job_watchers", "watched"]
 
-_LOCKED = 75
+_CANCELLED = 130
 
 
 class Watcher(RunObserver, Protocol):
@@ -49,24 +50,20 @@ def job_watchers(job: JobConfig, observers: Sequence[RunObserver]) -> list[Watch
 
 @asynccontextmanager
 async def watched(watchers: Sequence[Watcher]) -> AsyncIterator[RunEnd]:
-    """Closes the watchers at the end of the run inside, also of one that ends with an error.
-
-    A run that another one keeps from its results file (exit code 75) leaves the files of that run alone.
-    """
-    end, code = RunEnd(), None
+    """Closes the watchers at the end of the run inside, with its exit code, however it ends."""
+    end, code = RunEnd(), 1
     try:
         yield end
         code = 0 if end.report is None else end.report.exit_code
     except BatchchatError as error:
         code = error.exit_code
         raise
-    except Exception:
-        code = 1
+    except (asyncio.CancelledError, KeyboardInterrupt):
+        code = _CANCELLED
         raise
     finally:
-        if code is not None and code != _LOCKED:
-            for watcher in watchers:
-                await watcher.close(code)
+        for watcher in watchers:
+            await watcher.close(code)
 
 
 def _about(job: JobConfig) -> dict[str, str]:
