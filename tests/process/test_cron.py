@@ -6,10 +6,12 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from tests.runs import (
     Server,
     assert_all_answered,
     finish,
+    kill,
     read_lines,
     run_arguments,
     serving,
@@ -46,6 +49,13 @@ ENVIRONMENTS: dict[str, dict[str, str]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """One server for all that need no scenario; what a test asked is the difference."""
+    with serving(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
 def cron_run(server: Server, folder: Path, *more: str) -> list[str]:
     prompts = folder / "p.jsonl"
     prompts.write_text(
@@ -59,13 +69,12 @@ def assert_done(folder: Path) -> None:
     assert sorted(line["response"] for line in lines) == sorted(f"Echo: Grüße 🎉 {n}" for n in range(COUNT))
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-@pytest.mark.parametrize("quiet", [True, False])
-def test_bare_environment_is_enough(tmp_path: Path, environment: str, quiet: bool) -> None:
-    with serving(tmp_path) as server:
-        command = cron_run(server, tmp_path, *(["--quiet"] if quiet else ["-vv"]))
-        code, out, err = finish(start_command(command, env=ENVIRONMENTS[environment], cwd="/", umask=0o077))
-        assert len(server.chats()) == COUNT
+@pytest.mark.parametrize(("environment", "quiet"), [(name, bool(n % 2)) for n, name in enumerate(ENVIRONMENTS)])
+def test_bare_environment_is_enough(tmp_path: Path, server: Server, environment: str, quiet: bool) -> None:
+    before = len(server.chats())
+    command = cron_run(server, tmp_path, *(["--quiet"] if quiet else ["-vv"]))
+    code, out, err = finish(start_command(command, env=ENVIRONMENTS[environment], cwd="/", umask=0o077))
+    assert len(server.chats()) == before + COUNT
     assert code == 0
     assert_done(tmp_path)
     assert out == ""
@@ -77,28 +86,26 @@ def test_bare_environment_is_enough(tmp_path: Path, environment: str, quiet: boo
 
 
 @pytest.mark.parametrize("closing", ["<&-", ">&-", "2>&-", "<&- >&-", "<&- >&- 2>&-", "</dev/null >/dev/null 2>&1", "2>/dev/full", ">/dev/full 2>&-"])  # fmt: skip
-def test_closed_streams_are_enough(tmp_path: Path, closing: str) -> None:
-    with serving(tmp_path) as server:
-        shell = f"{shlex.join(cron_run(server, tmp_path, '-v'))} {closing}"
-        code, out, err = finish(start_command(["/bin/sh", "-c", shell], env={}, cwd="/"))
+def test_closed_streams_are_enough(tmp_path: Path, server: Server, closing: str) -> None:
+    shell = f"{shlex.join(cron_run(server, tmp_path, '-v'))} {closing}"
+    code, out, err = finish(start_command(["/bin/sh", "-c", shell], env={}, cwd="/"))
     assert (code, out) == (0, "")
     assert "Traceback" not in err
     assert_done(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
-def test_messages_that_nobody_reads_hold_nothing_up(tmp_path: Path, form: str) -> None:
+def test_messages_that_nobody_reads_hold_nothing_up(tmp_path: Path, server: Server, form: str) -> None:
     """A pipe takes 64 KiB, and then no more for as long as its reader sleeps."""
     prompts = tmp_path / "p.jsonl"
     prompts.write_text("".join(f'{{"id": "{"x" * 900}-{n}", "prompt": "question"}}\n' for n in range(200)))
-    with serving(tmp_path) as server:
-        command = run_arguments(server, prompts, tmp_path / "r.jsonl", "-vv", "--log-format", form)
-        process = start_command(command, env={}, cwd="/")
-        try:
-            code = process.wait(45)
-            _, err = process.communicate()  # what the pipe held
-        finally:
-            process.kill()
+    command = run_arguments(server, prompts, tmp_path / "r.jsonl", "-vv", "--log-format", form)
+    process = start_command(command, env={}, cwd="/")
+    try:
+        code = process.wait(45)
+        _, err = process.communicate()  # what the pipe held
+    finally:
+        process.kill()
     assert code == 0
     assert len(read_lines(tmp_path / "r.jsonl")) == 200
     assert 50_000 < len(err) <= 1 << 16
@@ -106,32 +113,30 @@ def test_messages_that_nobody_reads_hold_nothing_up(tmp_path: Path, form: str) -
         assert all(json.loads(line)["event"] for line in err.splitlines())
 
 
-def test_slow_reader_gets_every_line(tmp_path: Path) -> None:
+def test_slow_reader_gets_every_line(tmp_path: Path, server: Server) -> None:
     prompts = write_prompts(tmp_path / "p.jsonl", 1500)
-    with serving(tmp_path) as server:
-        command = run_arguments(server, prompts, tmp_path / "r.jsonl", "-vv")
-        process = start_command(command, env={}, cwd="/")
-        lines = []
-        while line := process.stderr.readline():
-            lines.append(line)
-            if len(lines) % 300 == 0:
-                time.sleep(0.1)
-        assert process.wait(45) == 0
-        process.communicate()
+    command = run_arguments(server, prompts, tmp_path / "r.jsonl", "-vv")
+    process = start_command(command, env={}, cwd="/")
+    lines = []
+    while line := process.stderr.readline():
+        lines.append(line)
+        if len(lines) % 300 == 0:
+            time.sleep(0.1)
+    assert process.wait(45) == 0
+    process.communicate()
     assert sum("answered after" in line for line in lines) == 1500
     assert all(line.startswith(("batchchat: ", " ")) for line in lines[:1500])
 
 
-def test_readers_that_went_away_hold_nothing_up(tmp_path: Path) -> None:
-    with serving(tmp_path) as server:
-        process = start_command(cron_run(server, tmp_path, "-vv"), env={}, cwd="/")
-        process.stdout.close()
-        process.stderr.close()
-        assert process.wait(45) == 0
+def test_readers_that_went_away_hold_nothing_up(tmp_path: Path, server: Server) -> None:
+    process = start_command(cron_run(server, tmp_path, "-vv"), env={}, cwd="/")
+    process.stdout.close()
+    process.stderr.close()
+    assert process.wait(45) == 0
     assert_done(tmp_path)
 
 
-def test_user_without_name_and_home_is_enough(tmp_path: Path) -> None:
+def test_user_without_name_and_home_is_enough(tmp_path: Path, server: Server) -> None:
     setpriv = shutil.which("setpriv")
     if setpriv is None or os.geteuid() != 0:
         pytest.skip("needs root and setpriv")
@@ -142,12 +147,11 @@ def test_user_without_name_and_home_is_enough(tmp_path: Path) -> None:
         pytest.skip("this machine lets nobody become another user")
     folder = tmp_path / "own"
     folder.mkdir()
-    with serving(tmp_path) as server:
-        command = cron_run(server, folder, "--quiet")
-        os.chown(folder, 54321, 54321)
-        for parent in [tmp_path, *tmp_path.parents][:3]:
-            parent.chmod(0o755)
-        code, out, err = finish(start_command([*become, *command], env={"LANG": "C"}, cwd="/", umask=0o077))
+    command = cron_run(server, folder, "--quiet")
+    os.chown(folder, 54321, 54321)
+    for parent in [tmp_path, *tmp_path.parents][:3]:
+        parent.chmod(0o755)
+    code, out, err = finish(start_command([*become, *command], env={"LANG": "C"}, cwd="/", umask=0o077))
     assert (code, out, err) == (0, "", "")
     assert_done(folder)
     assert (folder / "r.jsonl").stat().st_uid == 54321
@@ -166,15 +170,16 @@ def test_run_that_fails_says_so_in_plain_lines(tmp_path: Path) -> None:
 def test_runs_that_overlap_send_nothing_twice(tmp_path: Path) -> None:
     prompts = write_prompts(tmp_path / "p.jsonl", 12)
     with serving(tmp_path) as server:
-        command = run_arguments(server, prompts, tmp_path / "r.jsonl", "--quiet", "--rate", "2/s")
+        command = run_arguments(server, prompts, tmp_path / "r.jsonl", "--quiet", "--rate", "5/s")
         first = start_command(command, env={}, cwd="/")
         server.wait_for_chats(1)
+        kill(first, signal.SIGSTOP)  # at work for as long as it takes
         for _ in range(4):
             code, out, err = finish(start_command(command, env={}, cwd="/"))
             assert (code, out) == (75, "")
             assert err.startswith("batchchat: ")
             assert err.count("\n") == 1
-            assert first.poll() is None, "the first run was too short for this test"
+        kill(first, signal.SIGCONT)
         assert finish(first) == (0, "", "")
         assert finish(start_command(command, env={}, cwd="/")) == (0, "", "")
         assert set(server.asked().values()) == {1}
@@ -285,23 +290,22 @@ def test_service_gives_a_run_the_time_that_it_asks_for() -> None:
     assert {argument for argument in arguments if argument.startswith("-")} <= known
 
 
-def test_command_of_the_service_works_as_systemd_starts_it(tmp_path: Path) -> None:
+def test_command_of_the_service_works_as_systemd_starts_it(tmp_path: Path, server: Server) -> None:
     service = unit("batchchat-nightly.service")["Service"]
-    with serving(tmp_path) as server:
-        home = project(tmp_path, server.base_url)
-        [credential] = service["LoadCredential"]
-        credentials = tmp_path / "credentials"
-        credentials.mkdir()
-        shutil.copy(home / ".env", credentials / credential.partition(":")[0])
-        cache = tmp_path / "cache"
-        places = {"/srv/reviews": str(home), "%d": str(credentials), "/var/cache/batchchat": str(cache)}
-        filled = lambda text: re.sub("|".join(places), lambda found: places[found[0]], text)  # noqa: E731
-        environment = dict(filled(line).split("=", 1) for line in service["Environment"])
-        command = [filled(part) for part in shlex.split(service["ExecStart"][0])]
-        (home / "results").mkdir()
-        code, out, err = finish(
-            start_command(command, env=environment | {"PATH": "/usr/bin:/bin"}, cwd=str(home), umask=0o077)
-        )
+    home = project(tmp_path, server.base_url)
+    [credential] = service["LoadCredential"]
+    credentials = tmp_path / "credentials"
+    credentials.mkdir()
+    shutil.copy(home / ".env", credentials / credential.partition(":")[0])
+    cache = tmp_path / "cache"
+    places = {"/srv/reviews": str(home), "%d": str(credentials), "/var/cache/batchchat": str(cache)}
+    filled = lambda text: re.sub("|".join(places), lambda found: places[found[0]], text)  # noqa: E731
+    environment = dict(filled(line).split("=", 1) for line in service["Environment"])
+    command = [filled(part) for part in shlex.split(service["ExecStart"][0])]
+    (home / "results").mkdir()
+    code, out, err = finish(
+        start_command(command, env=environment | {"PATH": "/usr/bin:/bin"}, cwd=str(home), umask=0o077)
+    )
     assert (code, out, err) == (0, "", "")
     assert len(read_lines(home / "results" / "reviews.jsonl")) >= 6
     assert list(cache.rglob("*"))

@@ -118,7 +118,7 @@ def test_texts_and_ids_are_told_only_where_asked_for(tmp_path: Path) -> None:
     assert answer["parts"][0]["content"].startswith("Echo: my question")
 
 
-@pytest.mark.parametrize("behaviour", ["dead", "silent", "cut", "garbage", "endless", "401", "307", "503", "404"])
+@pytest.mark.parametrize("behaviour", ["dead", "silent", "cut", "garbage", "endless", "401", "307", "503"])
 def test_collector_that_fails_is_told_once_and_costs_nothing(tmp_path: Path, behaviour: str) -> None:
     prompts = write_prompts(tmp_path / "p.jsonl", 30)
     with serving(tmp_path) as server, collecting(behaviour) as collector:
