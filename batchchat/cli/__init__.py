@@ -67,8 +67,10 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
-        with contextlib.suppress(OSError, ValueError):
-            error.show()
+        shown = io.StringIO()
+        error.show(shown)
+        for line in shown.getvalue().splitlines():  # which may name files of a stranger's
+            _tell(line)
         code = error.exit_code
     except (click.Abort, KeyboardInterrupt):
         code = EXIT_INTERRUPTED

@@ -113,6 +113,7 @@ def _plain(status: "RunStatus") -> dict[str, object]:
 
 def _render_text(status: "RunStatus") -> str:
     from batchchat.durations import render_speed
+    from batchchat.progress import visible
 
     rows: list[tuple[str, object]] = [
         ("total", status.total),
@@ -141,7 +142,7 @@ def _render_text(status: "RunStatus") -> str:
     if status.running is not None:
         running = f" (a run is going on{f': {status.running}' if str(status.running) else ''})"
     lines = (f"{name:<{left}}  {value:>{right}}" for name, value in shown)
-    return "\n".join((f"{status.results}{running}", *lines)) + "\n"
+    return "\n".join(visible(line) for line in (f"{status.results}{running}", *lines)) + "\n"
 
 
 def _cost(status: "RunStatus") -> str | None:
