@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 from jinja2 import (
     StrictUndefined,
@@ -15,16 +15,15 @@ from jinja2 import (
     nodes,
 )
 from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from batchchat.errors import ConfigError
 from batchchat.template_files import TemplateFolder
+from batchchat.template_sandbox import MAX_RENDERED_CHARS, BoundedEnvironment
 
 __all__ = ["MAX_RENDERED_CHARS", "Template", "TemplateLibrary"]
 
-MAX_RENDERED_CHARS = 64 << 20
-_MAX_POWER_BITS = 1 << 20
 _SHOWN_FIELDS = 20
+_MOST_INDENT = 100
 
 
 class TemplateLibrary:
@@ -70,7 +69,7 @@ class TemplateLibrary:
             raise ConfigError(f"the {what}: {_told(error)}") from error
         except (RecursionError, MemoryError, OverflowError, SyntaxError) as error:
             raise ConfigError(f"the {what} cannot be compiled: {_told(error)}") from error
-        return Template(source, compiled, what)
+        return Template(source, compiled, what, self._environment)
 
     def _load_named(self, source: str, seen: dict[str, None], name: str | None = None) -> None:
         """Loads what a source names by plain text, so that a fault there is found before the first line."""
@@ -97,8 +96,8 @@ class Template:
     or ``is defined``.
     """
 
-    def __init__(self, source: str, compiled: Any, what: str) -> None:
-        self.source, self._template, self._what = source, compiled, what
+    def __init__(self, source: str, compiled: Any, what: str, environment: BoundedEnvironment) -> None:
+        self.source, self._template, self._what, self._environment = source, compiled, what, environment
 
     def render(self, fields: Mapping[str, Any]) -> str:
         """The template's text for one line.
@@ -111,6 +110,7 @@ class Template:
         pieces, size = [], 0
         try:
             # The template's own generator, as ``render`` would collect all of an endless output first.
+            self._environment.begin()
             for piece in template.root_render_func(template.new_context({"fields": fields, **fields})):
                 size += len(piece)
                 if size > MAX_RENDERED_CHARS:
@@ -125,38 +125,11 @@ class Template:
         return "".join(pieces)
 
 
-class _Environment(ImmutableSandboxedEnvironment):
-    """The sandbox, where a field beats a method of the same name: ``meta.items`` is the key ``items``."""
-
-    intercepted_binops: ClassVar[frozenset[str]] = frozenset(("*", "**"))  # type: ignore[misc]
-
-    def getattr(self, obj: Any, attribute: str) -> Any:
-        if isinstance(obj, dict) and attribute in obj:
-            return obj[attribute]
-        return super().getattr(obj, attribute)
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        """Refuses what would take all memory or all time in one operation."""
-        if operator == "**" and isinstance(left, int) and isinstance(right, int):
-            too_much = left.bit_length() * right > _MAX_POWER_BITS
-        else:
-            too_much = operator == "*" and (_repeated(left, right) or _repeated(right, left))
-        if too_much:
-            raise SecurityError(f"the result of {operator} is too big")
-        return super().call_binop(context, operator, left, right)
-
-
-def _repeated(sequence: Any, times: Any) -> bool:
-    if not isinstance(times, int):
-        return False
-    if isinstance(sequence, int):
-        return sequence.bit_length() + times.bit_length() > _MAX_POWER_BITS
-    return isinstance(sequence, str | bytes | list | tuple) and len(sequence) * times > MAX_RENDERED_CHARS
-
-
 def _to_json(value: Any, indent: int | None = None) -> str:
     if isinstance(value, Undefined):
         return str(value)
+    if indent is not None and indent > _MOST_INDENT:
+        raise SecurityError(f"tojson: expected an indent of at most {_MOST_INDENT}")
     return json.dumps(value, ensure_ascii=False, indent=indent)
 
 
@@ -183,9 +156,9 @@ def _printed(value: Any) -> Any:
     return value
 
 
-def _make_environment(files: TemplateFolder) -> _Environment:
+def _make_environment(files: TemplateFolder) -> BoundedEnvironment:
     # No template is looked up on the disk again once it is loaded, and none is dropped for another.
-    environment = _Environment(
+    environment = BoundedEnvironment(
         undefined=StrictUndefined,
         autoescape=False,
         keep_trailing_newline=True,
