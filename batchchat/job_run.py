@@ -90,19 +90,21 @@ class JobRun:
                 # An errors file that is asked again and was not asked to its end holds what is still to be asked.
                 keep_errors = self._errors_are_input and not whole
                 troubles = await close_output(output, keep_errors=keep_errors)
-        if keep_errors:
-            self._observer.notice(f"{self._files.errors} stays as it was, as prompts in it are still to be asked", 0)
-        for sentence in troubles:
-            told = self._stop_reason
-            if told is None or told.kind != "results":
-                self._stop_for_results(sentence)
-            elif sentence and sentence != told.message:  # also where answers went that came since
-                self._observer.notice(sentence, 0)
-        report = self._report(survey)
-        if (trouble := output.write_report(report, self._settings)) is not None:
-            self._observer.notice(trouble, 0)
-        self._observer.run_finished(report)
-        return report
+            if keep_errors:
+                self._observer.notice(
+                    f"{self._files.errors} stays as it was, as prompts in it are still to be asked", 0
+                )
+            for sentence in troubles:
+                told = self._stop_reason
+                if told is None or told.kind != "results":
+                    self._stop_for_results(sentence)
+                elif sentence and sentence != told.message:  # also where answers went that came since
+                    self._observer.notice(sentence, 0)
+            report = self._report(survey)
+            if (trouble := output.write_report(report, self._settings)) is not None:
+                self._observer.notice(trouble, 0)
+            self._observer.run_finished(report)
+            return report
 
     def stop(self, reason: StopReason, *, exit_code: int | None = None) -> None:
         """Sends nothing new; what is on the wire may come to its end within the grace time. The first reason counts."""

@@ -1,7 +1,7 @@
 """What a job says, turned into the things that a run is made of."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
 import platformdirs
@@ -54,6 +54,7 @@ def checked_files(job: JobConfig) -> RunFiles:
     path = job.output.path
     if not path:
         raise ConfigError("no results file is named; give -o RESULTS.jsonl or output.path")
+    _check_working_folder((path, job.errors, job.summary, *job.input, *job.reuse))
     if is_input(path, job):
         raise ConfigError(f"{path} is both input and results file; name another file with -o")
     for option, named in (("--errors", job.errors), ("--summary", job.summary), ("--metrics", job.metrics)):
@@ -70,6 +71,18 @@ def checked_files(job: JobConfig) -> RunFiles:
     if job.telemetry.otlp:
         need_otlp()
     return files
+
+
+def _check_working_folder(paths: Iterable[str | None]) -> None:
+    """Refuses names of files that lead from a working folder which is not there any more."""
+    try:
+        os.getcwd()
+    except OSError:
+        for path in paths:
+            if path and path != "-" and not os.path.isabs(path):
+                raise ConfigError(
+                    "the working folder was removed; start from another one, or give paths from / on", path=path
+                ) from None
 
 
 def is_input(path: str | None, job: JobConfig) -> bool:

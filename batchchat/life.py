@@ -4,6 +4,7 @@ import asyncio
 
 from batchchat.answers import Structured
 from batchchat.errors import ProviderError
+from batchchat.patience import PatientTimeout
 from batchchat.records import Prompt, Usage
 
 __all__ = ["Life"]
@@ -46,7 +47,7 @@ class Life:
         self.structured = Structured()
         self.usage = Usage()
         self.last_error: ProviderError | None = None
-        self.clock: asyncio.Timeout | None = None
+        self.clock: PatientTimeout | None = None
         self.clock_s = 0.0
 
     def begin(self) -> None:

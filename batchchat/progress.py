@@ -8,8 +8,8 @@ from typing import Any, Literal, Protocol, TextIO, cast
 
 import msgspec
 
-from batchchat.careless_stream import CarelessStream
 from batchchat.errors import ProviderError
+from batchchat.message_stream import message_stream
 from batchchat.observer import RunPlan, RunReport
 from batchchat.progress_counts import Heartbeat, RunCounts
 from batchchat.records import Outcome, PromptId
@@ -25,12 +25,12 @@ class _Sink(Protocol):
 
 
 def safe_writer(stream: TextIO) -> _Sink:
-    """Writes each text as one line that steers no terminal; trouble with the stream is ignored."""
-    careless = CarelessStream(stream)
+    """Writes each text as one line that steers no terminal; trouble with the stream is ignored, see there."""
+    careful = message_stream(stream)
 
     def write(text: str) -> None:
-        careless.write(visible(text) + "\n")
-        careless.flush()
+        careful.write(visible(text) + "\n")
+        careful.flush()
 
     return write
 
@@ -194,7 +194,7 @@ class RichProgress:
         self._verbosity = verbosity
         self._counts = RunCounts()
         self._console = Console(
-            file=cast(TextIO, CarelessStream(stream)),
+            file=cast(TextIO, message_stream(stream)),
             highlight=False,
             no_color=True if os.environ.get("NO_COLOR") else None,
         )

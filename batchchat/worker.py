@@ -16,6 +16,7 @@ from batchchat.errors import AttemptTimeoutError, InvalidResponseError, Provider
 from batchchat.life import Life
 from batchchat.limits import Limiter
 from batchchat.observer import AttemptReport, RunObserver
+from batchchat.patience import PatientTimeout
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy, attempts
@@ -133,7 +134,7 @@ class Worker:
     async def _within_deadline(self, life: Life) -> Completion:
         if not self._prompt_s:
             return await self._converse(life)
-        clock = asyncio.timeout(None)
+        clock = PatientTimeout(None)
         life.clock, life.clock_s = clock, self._prompt_s
         try:
             async with clock:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import click
 
 from batchchat.errors import BatchchatError
+from batchchat.message_stream import end_messages
 from batchchat.version import VERSION
 
 __all__ = ["main"]
@@ -106,6 +107,8 @@ def _tell(message: str) -> None:
 
 def _leave(code: int, *, own_process: bool) -> NoReturn:
     """Exits; a reader that has gone away must not turn the last flush into a traceback."""
+    with contextlib.suppress(KeyboardInterrupt):
+        end_messages()
     for stream in (sys.stdout, sys.stderr):
         try:
             stream.flush()

@@ -10,6 +10,7 @@ from typing import Self
 import aiohttp
 
 from batchchat.errors import AttemptTimeoutError, ProtocolError, ProviderError
+from batchchat.patience import PatientTimeout
 from batchchat.providers.base import ProviderContext
 from batchchat.providers.connections import SpoiledConnectionError, forget_addresses, made_connector, request_class
 from batchchat.providers.network_errors import raise_network_error
@@ -206,7 +207,7 @@ class Exchange:
             self._answer.close()
 
     async def _post(self) -> aiohttp.ClientResponse:
-        clock = asyncio.timeout_at(self._deadline)
+        clock = PatientTimeout(self._deadline)
         try:
             async with clock:
                 response = await self._sent()
@@ -215,6 +216,8 @@ class Exchange:
                 raise self._timed_out() from None
             forget_addresses(self._client.session, error)
             raise_network_error(error, self._url, begun=False, known=self._client.answered)
+        finally:
+            self._put_off(clock)
         self._client.answered = True
         self._client.note_reuse(response)
         return response
@@ -245,7 +248,7 @@ class Exchange:
                 return chunk
             if content.at_eof():
                 return b""
-            clock = asyncio.timeout_at(self._limit())
+            clock = PatientTimeout(self._limit())
             async with clock:
                 return await content.readany()
         except (aiohttp.ClientError, OSError) as error:
@@ -260,6 +263,14 @@ class Exchange:
                 raise
             self._answer.close()
             return b""
+        finally:
+            if clock is not None:
+                self._put_off(clock)
+
+    def _put_off(self, clock: PatientTimeout) -> None:
+        """Time in which this process was held up counts for no limit."""
+        if clock.held_s and self._deadline is not None:
+            self._deadline += clock.held_s
 
     def _enough(self) -> bool:
         """Whether what follows a whole answer has had its time and its bytes."""

@@ -13,6 +13,7 @@ from batchchat.ids import IdTable
 from batchchat.records import PromptId
 from batchchat.results.codec import Codec, Damage, find_damage, iter_decoded, magic_of, read_at
 from batchchat.results.files import RunFiles, sync_folder
+from batchchat.results.forks import let_go_in_forks
 from batchchat.results.lines import Form
 from batchchat.results.lock import open_locked
 from batchchat.results.rewrite import Piece, append_torn, rewrite
@@ -70,6 +71,8 @@ class Journal:
         self.end = 0
         self._moved = 0
         self._last_line = RawLine(0, 0, b"", True)
+        if regular:
+            let_go_in_forks(self)
 
     @property
     def counts(self) -> JournalCounts:

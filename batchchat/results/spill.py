@@ -4,7 +4,7 @@ import contextlib
 import os
 import tempfile
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
 
 from batchchat.jsonl import parse_object
@@ -17,8 +17,16 @@ _TOLD_IDS = 10
 def spill_folders(errors: str | None) -> tuple[str, ...]:
     """Folders to try, in this order: the temporary one, the errors file's, the working one, and memory as the last."""
     beside = os.path.dirname(os.path.realpath(errors)) if errors else None
-    folders = (tempfile.gettempdir(), beside, os.getcwd(), "/dev/shm")  # noqa: S108
+    folders = (_found(tempfile.gettempdir), beside, _found(os.getcwd), "/dev/shm")  # noqa: S108
     return tuple(dict.fromkeys(folder for folder in folders if folder and os.path.isdir(folder)))
+
+
+def _found(folder: Callable[[], str]) -> str | None:
+    """The folder; None where there is none, such as a working folder that was removed."""
+    try:
+        return folder()
+    except OSError:
+        return None
 
 
 def spill_prefix(results: str) -> str:

@@ -69,8 +69,9 @@ class ResultsWriter(Appender):
             self._look_up()
         elif self._regular:
             if self._syncer is None:
-                self._syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync", daemon=True)
-                self._syncer.start()
+                syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync", daemon=True)
+                syncer.start()
+                self._syncer = syncer
             self._dirty.set()
 
     def _sync_in_intervals(self) -> None:

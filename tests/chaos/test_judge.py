@@ -135,6 +135,15 @@ def test_run_that_ends_otherwise_than_documented_is_seen(world: World) -> None:
     assert (world.verdict.wrong_exit, world.verdict.wrong) == (1, 2), "the code, the traceback, no way to resume"
 
 
+def test_command_that_resumes_is_missed_where_anything_is_left(world: World) -> None:
+    world.beside(".run.json").write_text('{"pending": 0}')
+    world.end(world.start_command(["sh", "-c", "exit 130"]), {130})
+    assert not world.verdict.failed
+    world.beside(".run.json").write_text('{"pending": 1}')
+    world.end(world.start_command(["sh", "-c", "exit 130"]), {130})
+    assert world.verdict.wrong == 1
+
+
 def test_run_that_does_not_end_is_seen_and_ended(world: World) -> None:
     world.end(world.start_command(["sleep", "60"]), {0}, within_s=0.3)
     assert world.verdict.overdue == 1
