@@ -65,8 +65,8 @@ def end_of_stopped(
 @case(
     "process",
     "SIGINT, SIGTERM, SIGHUP, mixed, once to ten times, at any moment from the start-up on",
-    tries=20,
-    in_test=2,
+    tries=10,
+    in_test=1,
 )
 def signalled_anywhere(world: World) -> None:
     world.write_prompts(PROMPTS)
@@ -94,8 +94,8 @@ def signalled_anywhere(world: World) -> None:
 @case(
     "process",
     "a signal while the run waits: for a connection, a nonce, a rate, a pause, the next attempt",
-    tries=5,
-    in_test=1,
+    tries=3,
+    in_test=0,
 )
 def signalled_while_waiting(world: World) -> None:
     """The server's part is played by a socket that takes connections and says nothing, or by one that asks to wait."""
@@ -129,7 +129,7 @@ def signalled_while_waiting(world: World) -> None:
         world.finish()
 
 
-@case("process", "a signal while 200,000 prompts are counted, and while the last lines are written", tries=3, in_test=1)
+@case("process", "a signal while 200,000 prompts are counted, and while the last lines are written", tries=2, in_test=0)
 def signalled_before_and_after(world: World) -> None:
     world.write_prompts(200_000)
     few = world.folder / "few.jsonl"
@@ -158,7 +158,7 @@ def signalled_before_and_after(world: World) -> None:
         world.finish()
 
 
-@case("process", "SIGSTOP for longer than every time limit, then SIGCONT; answers came meanwhile", tries=6, in_test=1)
+@case("process", "SIGSTOP for longer than every time limit, then SIGCONT; answers came meanwhile", tries=4, in_test=0)
 def stopped_for_long(world: World) -> None:
     """What has arrived while the run was stopped must be kept and not be asked for again; the rate must hold."""
     world.write_prompts(30)
@@ -179,8 +179,8 @@ def stopped_for_long(world: World) -> None:
 @case(
     "process",
     "signals that no program expects: SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGPIPE, SIGTSTP, SIGWINCH",
-    tries=4,
-    in_test=1,
+    tries=3,
+    in_test=0,
 )
 def other_signals(world: World) -> None:
     world.write_prompts(PROMPTS)
@@ -210,7 +210,7 @@ sys.stdin.read()
 """
 
 
-@case("process", "the parent dies: by SIGKILL, 'timeout', nohup, a shell that ends", tries=3, in_test=1)
+@case("process", "the parent dies: by SIGKILL, 'timeout', nohup, a shell that ends", tries=2, in_test=0)
 def parent_dies(world: World) -> None:
     world.write_prompts(PROMPTS)
     with world.serving(latency_ms=30):
