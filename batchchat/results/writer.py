@@ -68,11 +68,19 @@ class ResultsWriter(Appender):
             self._synced_end = self._end
             self._look_up()
         elif self._regular:
-            if self._syncer is None:
-                syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync", daemon=True)
-                syncer.start()
-                self._syncer = syncer
+            if self._syncer is None and not self._start_syncer():
+                self._sync()
             self._dirty.set()
+
+    def _start_syncer(self) -> bool:
+        """False where the system gives no thread; then each write is followed by its own sync."""
+        syncer = threading.Thread(target=self._sync_in_intervals, name="batchchat-sync", daemon=True)
+        try:
+            syncer.start()
+        except RuntimeError:
+            return False
+        self._syncer = syncer
+        return True
 
     def _sync_in_intervals(self) -> None:
         while True:
