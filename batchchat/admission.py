@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from batchchat.errors import ProviderError
@@ -68,18 +68,29 @@ class Admission:
         if (send := self._sends.get(task)) is not None:
             self._limiter.begin(send)
 
-    def sent(self, task: asyncio.Task[Any]) -> None:
-        """The task's request goes to the wire.
+    def sent(self, task: asyncio.Task[Any]) -> Awaitable[None] | None:
+        """The task's request goes to the wire; see ``Gate``.
 
         Raises:
             Abandoned: The run stopped while its connection was made.
         """
+        waiting = None
+        if not self.closed and (send := self._sends.get(task)) is not None:
+            waiting = self._limiter.sent(send)
+        if waiting is not None:
+            return self._sent_later(waiting, task)
+        self._note_sent(task)
+        return None
+
+    async def _sent_later(self, waiting: Awaitable[None], task: asyncio.Task[Any]) -> None:
+        await waiting
+        self._note_sent(task)
+
+    def _note_sent(self, task: asyncio.Task[Any]) -> None:
         if self.closed:
             raise Abandoned
         if (trip := self._trips.get(task)) is not None:
             trip.sent = True
-        if (send := self._sends.get(task)) is not None:
-            self._limiter.sent(send)
 
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over."""

@@ -170,6 +170,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         concurrency: Prompts in flight.
         rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
         burst: Requests that may go out at once within the rate.
+        rate_scope: What ``rate``, ``burst``, ``tokens_per_minute`` and a service's pauses hold over: this run, or all
+            runs of this user on this machine with the same service and key.
         tokens_per_minute: Tokens a minute, estimated before and corrected by what the service counts.
         retry: Further attempts after a failed one.
         timeout: Longest times.
@@ -208,6 +210,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     concurrency: Count = 16
     rate: Rates = ()
     burst: Count = 1
+    rate_scope: Literal["run", "host"] = "run"
     tokens_per_minute: Count | None = None
     retry: RetryConfig = RetryConfig()
     timeout: TimeoutConfig = TimeoutConfig()

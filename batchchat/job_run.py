@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import AsyncExitStack, nullcontext
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
@@ -22,7 +22,7 @@ from batchchat.job_setup import (
     output_settings,
     warnings,
 )
-from batchchat.limits import Limiter
+from batchchat.limit_scope import make_limiter
 from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, WorkerPool
 from batchchat.prompts import PromptReader
@@ -52,8 +52,9 @@ class JobRun:
         self._stop_reason: StopReason | None = None
         self._pool: WorkerPool[ToDo] | None = None
         self._order = InputOrder() if job.output.order == "input" else None
-        self._limiter = Limiter(job.rate, burst=job.burst, tokens_per_minute=job.tokens_per_minute)
-        self._meter = make_meter(job, observer, lambda why: self.stop(StopReason(kind="limit", message=why)))
+        stop = lambda why: self.stop(StopReason(kind="limit", message=why))  # noqa: E731
+        self._limiter = make_limiter(job, observer, lambda: self._provider, stop)
+        self._meter = make_meter(job, observer, stop)
         self._admission = Admission(self._limiter, self._meter)
         self._concurrency = fit_concurrency(job.concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
@@ -176,12 +177,15 @@ class JobRun:
         completed = 0 if survey is None else survey.completed
         plan = RunPlan(total=total, completed=completed, concurrency=self._concurrency, output=self._files.results)
         self._rules = make_rules(job, total)
-        if (
-            self._stop_reason is None
-            and not _is_done(survey)
-            and (prepare := getattr(self._provider, "prepare", None)) is not None
-        ):
-            await prepare()  # what is missing there ends a run that has not begun
+        async with AsyncExitStack() as stack:
+            if self._stop_reason is None and not _is_done(survey):
+                if (prepare := getattr(self._provider, "prepare", None)) is not None:
+                    await prepare()  # what is missing there ends a run that has not begun
+                await stack.enter_async_context(self._limiter)
+            await self._begin(output, survey, plan, store)
+
+    async def _begin(self, output: RunOutput, survey: Survey | None, plan: RunPlan, store: AnswerStore) -> None:
+        job, total, completed = self._job, plan.total, plan.completed
         trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
         if trouble is not None:
             self._observer.notice(trouble, 0)

@@ -6,8 +6,10 @@ Everything here runs on the loop's monotonic clock; a step of the wall clock mov
 import asyncio
 import random
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from types import TracebackType
+from typing import Self
 
 from aiolimiter import AsyncLimiter
 
@@ -15,7 +17,7 @@ from batchchat.durations import Rate
 from batchchat.quota_pace import QuotaPace
 from batchchat.rate_headers import RateHeaders
 
-__all__ = ["Limiter", "Send"]
+__all__ = ["Limiter", "Send", "pace_margins"]
 
 # The share of a rate that is given up so that network jitter between here and the service cannot make a window
 # of the service's hold one request too many: 0.5 % for slow rates (5 ms of a second), 1 % for fast ones, where
@@ -46,6 +48,18 @@ class Send:
         self.at, self.tokens, self.in_transit = at, float(tokens), False
 
 
+def pace_margins(rate: Rate, burst: int) -> tuple[float, float, float]:
+    """Seconds of a rate's window with its margin, seconds between requests, and how many may begin together.
+
+    The last holds a fraction of one request more than the burst, by which late timers are made up for.
+    """
+    margin = _FAST_MARGIN if rate.count / rate.per_s > _FAST_PER_S else _SLOW_MARGIN
+    window_s = rate.per_s * (1 + margin)
+    gap_s = window_s / rate.count
+    fraction = max(min(0.99, _CATCH_UP_S / gap_s), _COARSE_S / gap_s)
+    return window_s, gap_s, min(burst, rate.count) + fraction
+
+
 class _Pace:
     """One rate: an ``AsyncLimiter`` meters it, a grid says how long to sleep, a log guards every sliding window.
 
@@ -56,13 +70,9 @@ class _Pace:
     """
 
     def __init__(self, rate: Rate, burst: int) -> None:
-        margin = _FAST_MARGIN if rate.count / rate.per_s > _FAST_PER_S else _SLOW_MARGIN
-        self._window_s = rate.per_s * (1 + margin)
-        self._gap_s = self._window_s / rate.count
-        fraction = max(min(0.99, _CATCH_UP_S / self._gap_s), _COARSE_S / self._gap_s)
-        capacity = min(burst, rate.count) + fraction
+        self._window_s, self._gap_s, capacity = pace_margins(rate, burst)
         self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
-        self._catch_up_s = fraction * self._gap_s
+        self._catch_up_s = (capacity - min(burst, rate.count)) * self._gap_s
         self._due = 0.0
         self._sent: deque[Send] = deque(maxlen=rate.count)  # in the order of their times
         self._in_transit = 0
@@ -182,6 +192,14 @@ class Limiter:
         self._holds: set[str] = set()
         self.admitted = 0
 
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        return None
+
     @property
     def counts_tokens(self) -> bool:
         """Whether there is a token budget, the user's or the service's, so that requests have to be estimated."""
@@ -242,10 +260,11 @@ class Limiter:
             for window in self._windows:
                 window.begin(send)
 
-    def sent(self, send: Send) -> None:
-        """The request goes to the wire now."""
+    def sent(self, send: Send) -> Awaitable[None] | None:
+        """The request goes to the wire now; where something is returned, not before that is done."""
         if send.in_transit:
             self._land(send)
+        return None
 
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""

@@ -23,6 +23,8 @@ def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: i
     """
     if not quiet:
         yield f"batchchat: {_headline(report)}"
+        if job.rate_scope == "host":
+            yield "batchchat: limits held over all runs on this machine (rate_scope: host)"
     for group in report.failures:
         message = _short(group.message, _MESSAGE_WIDTH)
         yield f"batchchat:   {group.count} × {group.type}: {message} (first: {group.example_id})"

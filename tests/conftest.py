@@ -34,6 +34,7 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
 def _own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
     """Nonces and keys of this machine's user take no part."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     for name in ("OPENAI_API_KEY", "BATCHCHAT_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 

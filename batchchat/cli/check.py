@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["check_job", "command"]
 
 EXIT_INPUT = 3
+_SCOPES = {"run": "", "host": " (rate scope host: longer if other runs on this machine use the same limit)"}
 
 
 @click.command("check")
@@ -99,7 +100,9 @@ def _rows(report: "CheckReport", job: "JobConfig", variants: int) -> Iterator[tu
     yield "output tokens", _output_tokens(report)
     yield "cost", _cost(report, job.stop.budget_usd)
     if report.least_duration_s:
-        yield "time at the rate", render_duration(report.least_duration_s)
+        yield "time at the rate", render_duration(report.least_duration_s) + _SCOPES[job.rate_scope]
+    elif job.rate_scope == "host":
+        yield "rate scope", "host: pauses that the service asks for hold all runs on this machine"
 
 
 def _output_tokens(report: "CheckReport") -> str:

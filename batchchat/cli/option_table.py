@@ -134,6 +134,15 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {"metavar": "N", "help": "Requests that may go out at once within the rate.  [default: 1]"},
     ),
     (
+        ("--rate-scope",),
+        "rate_scope",
+        {
+            "metavar": "run|host",
+            "help": "What the limits hold over: this run, or all of yours on this machine with the same service and "
+            "key.  [default: run]",
+        },
+    ),
+    (
         ("--tokens-per-minute",),
         "tokens_per_minute",
         {"metavar": "N", "help": "At most so many tokens a minute, estimated, then corrected by usage."},

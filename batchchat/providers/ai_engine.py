@@ -21,6 +21,7 @@ from batchchat.providers.base import (
     checked_headers,
     collect,
     end_if_cancelled,
+    key_in,
 )
 from batchchat.providers.http import Exchange, HttpClient
 from batchchat.providers.masking import Masker
@@ -92,6 +93,10 @@ class AIEngine:
         self._headers = {name: value for name, value in headers.items() if name.lower() not in own}
         self._headers["Content-Type"] = "application/json"
         self._bot = {"botId": config.bot_id} | ({"customId": config.custom_id} if config.custom_id else {})
+
+    def services(self) -> list[tuple[str, str | None]]:
+        """The site and the key that is sent to it."""
+        return [(self._base, self._token or key_in(self._headers))]
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()

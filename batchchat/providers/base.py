@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -33,6 +33,7 @@ __all__ = [
     "collect",
     "digest_of",
     "end_if_cancelled",
+    "key_in",
     "schema_instruction",
     "text_of",
 ]
@@ -93,8 +94,8 @@ class Gate(Protocol):
     def begin(self, task: asyncio.Task[Any]) -> None:
         """The task's request is on its way: a connection is found or made for it."""
 
-    def sent(self, task: asyncio.Task[Any]) -> None:
-        """The task's request goes to the wire."""
+    def sent(self, task: asyncio.Task[Any]) -> Awaitable[None] | None:
+        """The task's request goes to the wire now; where something is returned, not before that is done."""
 
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over, whatever came of it."""
@@ -253,6 +254,12 @@ def checked_headers(headers: Mapping[str, str]) -> dict[str, str]:
         if _NOT_IN_HEADERS.search(value):
             raise ConfigError(f"headers: the value of {name} holds characters that no HTTP header may carry")
     return dict(headers)
+
+
+def key_in(headers: Mapping[str, str]) -> str | None:
+    """The key that goes with every request, as a header; None where there is none."""
+    found = {name.lower(): value for name, value in headers.items()}
+    return next((found[name] for name in ("authorization", "api-key", "x-api-key") if name in found), None)
 
 
 def schema_instruction(schema: Mapping[str, Any]) -> str:

@@ -46,8 +46,10 @@ def request_class(gate: Gate) -> type[aiohttp.ClientRequest]:
                     raise SpoiledConnectionError
             else:
                 used.add(protocol)
-            if task := asyncio.current_task():
-                gate.sent(task)
+            if (task := asyncio.current_task()) and (waiting := gate.sent(task)) is not None:
+                await waiting
+                if protocol is None or protocol.should_close:
+                    raise SpoiledConnectionError
             return await super().send(conn)
 
     return NotedRequest

@@ -12,7 +12,7 @@ import msgspec
 
 from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
 from batchchat.providers.address import moved_base
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, collect, end_if_cancelled
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, collect, end_if_cancelled, key_in
 from batchchat.providers.http import Exchange
 from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
@@ -78,6 +78,10 @@ class OpenAIChat:
             if (key := await endpoint.ask_key(self._context.environ)) is not None:
                 self._masker.add([key])
         self._prepared = True
+
+    def services(self) -> list[tuple[str, str | None]]:
+        """Address and key of each endpoint, known once ``prepare`` is done."""
+        return [(each.base, key_in(each.headers)) for each in self._endpoints]
 
     async def __aenter__(self) -> Self:
         await self.prepare()

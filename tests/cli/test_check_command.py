@@ -95,6 +95,15 @@ def test_time_at_the_rate_counts_every_turn(folder, capsys) -> None:
     assert out.endswith("time at the rate  1m 39s\n")
 
 
+def test_limit_of_all_runs_is_told(folder, capsys) -> None:
+    Path("a.jsonl").write_text('{"prompt": "a"}\n{"prompt": "b"}\n')
+    code, out, _ = call(capsys, "check", "a.jsonl", "--rate", "1/min", "--rate-scope", "host")
+    assert code == 0
+    assert out.splitlines()[-1].startswith("time at the rate  1m (rate scope host: longer if other runs")
+    assert "rate scope" in call(capsys, "check", "a.jsonl", "--rate-scope", "host")[1]
+    assert "rate scope" not in call(capsys, "check", "a.jsonl")[1]
+
+
 @pytest.mark.parametrize("arguments", [["check"], ["check", "--json"], ["run", "--dry-run"]], ids=" ".join)
 def test_missing_input_is_one_sentence(folder, capsys, arguments) -> None:
     code, out, err = call(capsys, *arguments, "none.jsonl", "-o", "o.jsonl")

@@ -52,6 +52,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--concurrency", "3", "4", "concurrency", 3, 16),
     ("--rate", "5/s", "6/s", "rate", (Rate(5, 1.0),), ()),
     ("--burst", "2", "3", "burst", 2, 1),
+    ("--rate-scope", "host", "run", "rate_scope", "host", "run"),
     ("--tokens-per-minute", "9000", "8000", "tokens_per_minute", 9000, None),
     ("--schema", "a.json", "b.json", "answer.schema", "a.json", None),
     ("--schema-retries", "0", "7", "answer.schema_retries", 0, 2),

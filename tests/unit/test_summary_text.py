@@ -30,6 +30,12 @@ def test_good_run_is_two_lines() -> None:
     assert lines(GOOD) == ["batchchat: 10 of 10 answered, 0 failed, in 4s, 2.5/s", "batchchat: results in out.jsonl"]
 
 
+def test_limit_of_all_runs_is_told() -> None:
+    job = msgspec.structs.replace(JOB, rate_scope="host")
+    assert lines(GOOD, job=job)[1] == "batchchat: limits held over all runs on this machine (rate_scope: host)"
+    assert lines(GOOD, job=job, quiet=True) == []
+
+
 def test_quiet_says_nothing_of_a_good_run() -> None:
     assert lines(GOOD, quiet=True, answers=3) == []
 
