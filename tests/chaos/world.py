@@ -334,7 +334,7 @@ class World:
         except (OSError, ValueError) as error:
             self.verdict.blame("wrong", f"the summary cannot be read: {error}")
             return
-        counts = (told.get("answered_before", 0) + told["answered"], told["failed"])
+        counts = (told.get("answered_before", 0) + told.get("answered", 0), told.get("failed", 0))
         if counts != (answered, failed):
             self.verdict.blame("wrong", f"the summary counts {counts} answered and failed, not {(answered, failed)}")
 

@@ -52,7 +52,7 @@ def expect_errors(world: World, kinds: dict[str, set[str]]) -> None:
     world.judge(failed=set(kinds))
 
 
-@case("network", "connections cut by FIN or RST at a random byte of the answer, or before it", tries=5, in_test=1)
+@case("network", "connections cut by FIN or RST at a random byte of the answer, or before it", tries=3, in_test=1)
 def cut_at_any_byte(world: World) -> None:
     """Two thirds of the first and a third of the second attempts; what comes after the terminal event may be lost."""
     world.write_prompts(PROMPTS)
@@ -83,7 +83,7 @@ def _last(ask: Ask) -> bytes:
     return b'"end"' if "newMessage" in ask.body else b'"stop"'
 
 
-@case("network", "the connection is cut in the trimmings behind a whole answer", tries=4, in_test=1)
+@case("network", "the connection is cut in the trimmings behind a whole answer", tries=3, in_test=1)
 def cut_behind_the_end(world: World) -> None:
     """The terminal event has arrived, so that the answer counts and nobody pays for it twice."""
     world.write_prompts(PROMPTS)
@@ -100,7 +100,7 @@ def cut_behind_the_end(world: World) -> None:
         world.judge()
 
 
-@case("network", "silence before the head, behind it and in the middle of the answer", tries=3, in_test=1)
+@case("network", "silence before the head, behind it and in the middle of the answer", tries=2, in_test=1)
 def silent(world: World) -> None:
     world.write_prompts(PROMPTS)
     world.options = ["--idle-timeout", "400ms", "--timeout", "1500ms"]
@@ -119,7 +119,12 @@ def silent(world: World) -> None:
         world.judge()
 
 
-@case("network", "answers that drip slower than they may in all, others that drip slowly to their end", tries=3)
+@case(
+    "network",
+    "answers that drip slower than they may in all, others that drip slowly to their end",
+    tries=2,
+    within_s=240,
+)
 def dripping(world: World) -> None:
     """``--idle-timeout`` leaves alone what goes on, however slowly; ``--timeout`` ends what takes too long in all."""
     world.write_prompts(24)
@@ -136,11 +141,17 @@ def dripping(world: World) -> None:
             await ask.answer()
 
     with RawServer(world, answer):
-        world.run(codes={1})
+        world.run(codes={1}, within_s=200)
         expect_errors(world, {key: {"timeout"} for key in endless})
 
 
-@case("network", "the server crashes and another starts on its port, three times in a run", tries=3, in_test=1)
+@case(
+    "network",
+    "the server crashes and another starts on its port, three times in a run",
+    tries=2,
+    in_test=1,
+    within_s=240,
+)
 def crashed_and_restarted(world: World) -> None:
     """The first is not even there when the run starts; each knows nothing of the nonces before it."""
     world.write_prompts(120)
@@ -154,7 +165,7 @@ def crashed_and_restarted(world: World) -> None:
         world.wait_for_chats(25 * (number + 1), process)
         world.stop_server(server, signal.SIGKILL)
     with world.serving(port=port):
-        world.end(process, {0})
+        world.end(process, {0}, within_s=180)
     # What a crashed server had sent, but a client had not read, may be gone: RST overtakes it.
     world.judge()
     sessions = sum(request["kind"] == "session" for request in world.log().requests)
@@ -178,7 +189,7 @@ def restarted_in_order(world: World) -> None:
     world.judge()
 
 
-@case("network", "idle connections that close just as the next request goes out", tries=4, in_test=1)
+@case("network", "idle connections that close just as the next request goes out", tries=3, in_test=1)
 def keep_alive_race(world: World) -> None:
     """Some close when the request is here, unread or read, with and without RST; no prompt is answered twice."""
     world.write_prompts(PROMPTS)

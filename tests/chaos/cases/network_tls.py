@@ -109,7 +109,7 @@ def _tunnel(tls: ssl.SSLContext) -> Answer:
 
 
 @case(
-    "network", "a proxy that is not there, refuses (407, 502), talks garbage or dies, then is well", tries=5, in_test=1
+    "network", "a proxy that is not there, refuses (407, 502), talks garbage or dies, then is well", tries=4, in_test=1
 )
 def proxy_fails(world: World) -> None:
     """With and without TLS behind it; the run ends with a documented code, and the same command ends the job."""
