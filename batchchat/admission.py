@@ -95,13 +95,16 @@ class Admission:
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over."""
         self.in_flight.discard(task)
-        if (send := self._sends.get(task)) is not None:
-            self._limiter.left(send)
+        send = self._sends.get(task)
         if task not in self._trips:  # a fetch of a nonce: no prompt's end will clear it away
+            if send is not None:
+                self._limiter.give_back(send)
             self._sends.pop(task, None)
             self._began_at.pop(task, None)
             if self.wire_times is not None:
                 self.wire_times.pop(task, None)
+        if send is not None:
+            self._limiter.left(send)
 
     def observed(self, told: RateHeaders) -> str | None:
         """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""

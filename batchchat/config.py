@@ -80,8 +80,9 @@ def _keys_of_sections() -> dict[str, str]:
     paths = {name: f"provider.{name}" for name in ("base_url", "bot_id", "model")}
     kind = inspect.type_info(JobConfig)
     for name, field in public_fields(kind).items() if isinstance(kind, inspect.StructType) else ():
-        if isinstance(field.type, inspect.StructType):
-            paths |= {inner: f"{name}.{inner}" for inner in public_fields(field.type)}
+        section = field.type.type if isinstance(field.type, inspect.Metadata) else field.type
+        if isinstance(section, inspect.StructType):
+            paths |= {inner: f"{name}.{inner}" for inner in public_fields(section)}
     return paths
 
 

@@ -11,6 +11,7 @@ from batchchat.input_settings import ImageDetail, InputSettings
 from batchchat.job_forms import Carry, Failures, Paths, Rates, Seconds
 from batchchat.prices import PriceConfig
 from batchchat.prompt_forms import Examples, FieldNames, TemplateText
+from batchchat.run_settings import BreakerConfig, RunConfig
 
 __all__ = [
     "AnswerConfig",
@@ -176,6 +177,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         retry: Further attempts after a failed one.
         timeout: Longest times.
         stop: The user's own limits.
+        run: When the run may send.
+        breaker: When the service counts as dead, so that the run waits for it; ``off`` for never.
         prices: Prices by model, or by a pattern such as ``gpt-4*`` or ``*``, in US dollars for a million tokens; they
             go before those of the library genai-prices.
         grace_s: How long prompts in flight may go on after the first signal.
@@ -215,6 +218,8 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     retry: RetryConfig = RetryConfig()
     timeout: TimeoutConfig = TimeoutConfig()
     stop: StopConfig = StopConfig()
+    run: RunConfig = RunConfig()
+    breaker: Annotated[BreakerConfig, Meta(extra={"off": {"failures": 0}})] = BreakerConfig()
     prices: dict[str, PriceConfig] = {}
     grace_s: Seconds = msgspec.field(name="grace", default=30.0)
     limit: Count | None = None

@@ -5,10 +5,11 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta
 
+from batchchat.day_window import parse_window, parse_zone
 from batchchat.durations import Rate, parse_duration, parse_rate
 from batchchat.sections import Form
 
-__all__ = ["Carry", "Failures", "Paths", "Rates", "Seconds"]
+__all__ = ["Carry", "Failures", "Paths", "Rates", "Seconds", "Windows", "Zone"]
 
 _PERCENTAGE = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)\s*%", re.ASCII)
 _COUNT = re.compile(r"\d{1,18}", re.ASCII)
@@ -54,6 +55,10 @@ def _carry(value: Any) -> str | tuple[str, ...]:
     return tuple(name.strip() for name in names)
 
 
+def _window(value: Any) -> str:
+    return str(parse_window(value))
+
+
 _SECONDS = Form(
     parse=_duration,
     words="a duration",
@@ -74,9 +79,20 @@ _CARRY = Form(
     words="all, none or a list of names",
     schema={"type": ["string", "array"], "items": {"type": "string"}, "examples": ["all", "none", ["topic", "source"]]},
 )
+_WINDOWS = Form(
+    parse=_window,
+    words="a window of the day or a list of them",
+    many=True,
+    schema={"type": "string", "examples": ["22:00-06:00", "Mon-Fri 20:00-06:00", "Sat,Sun 00:00-24:00"]},
+)
+_ZONE = Form(
+    parse=parse_zone, words="the name of a time zone", schema={"type": "string", "examples": ["Europe/Berlin"]}
+)
 
 Seconds = Annotated[float, Meta(ge=0, extra={"form": _SECONDS})]
 Rates = Annotated[tuple[Rate, ...], Meta(extra={"form": _RATES})]
 Paths = Annotated[list[str], Meta(extra={"form": _PATHS})]
 Failures = Annotated[int | str, Meta(extra={"form": _FAILURES})]
+Windows = Annotated[list[str], Meta(extra={"form": _WINDOWS})]
+Zone = Annotated[str, Meta(extra={"form": _ZONE})]
 Carry = Annotated[Literal["all", "none"] | tuple[str, ...], Meta(extra={"form": _CARRY})]

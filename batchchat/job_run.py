@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack, nullcontext
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
+from batchchat.breaker import Breaker
 from batchchat.config import JobConfig
 from batchchat.delivery import Delivery
 from batchchat.descriptors import fit_concurrency
@@ -35,11 +36,15 @@ from batchchat.shown_settings import shown_settings
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
 from batchchat.tally import Tally
+from batchchat.window_watch import WindowWatch
 from batchchat.worker import Worker
 
 __all__ = ["JobRun"]
 
 _EXIT_CODES = {"service": 4, "limit": 5, "results": 6, "input": 3, "interrupted": 130, "terminated": 143}
+
+# Of a run's deadline, what is on the wire has the last part to finish: this share, at most the grace time.
+_SHARE_TO_FINISH = 0.05
 
 
 class JobRun:
@@ -73,7 +78,9 @@ class JobRun:
         timer = None
         with RunSignals(self._first_signal, self.abort) if handle_signals else nullcontext():
             if self._job.timeout.run_s:
-                timer = asyncio.get_running_loop().call_later(self._job.timeout.run_s, self._deadline)
+                whole_s = self._job.timeout.run_s
+                left_s = min(self._job.grace_s, whole_s * _SHARE_TO_FINISH)
+                timer = asyncio.get_running_loop().call_later(whole_s - left_s, self._deadline, left_s)
             output = await open_output(self._files, output_settings(self._job))
             troubles: list[str] = []
             whole = False
@@ -198,7 +205,10 @@ class JobRun:
         await asyncio.to_thread(self._meter.prepare)
         if self._stop_reason is not None:
             return
-        async with self._provider:
+        breaker = Breaker(
+            job.breaker, self._limiter, self._observer, slots=self._concurrency, give_up=self._stop_for_service
+        )
+        async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker:
             worker = Worker(
                 self._provider,
                 limiter=self._limiter,
@@ -213,6 +223,7 @@ class JobRun:
                 hold_slot=self._order is None,
                 rule=self._rule,
                 attempt_ended=self._observer.attempt_ended,
+                breaker=breaker,
             )
             self._tally.attempts = worker.attempts
             if not (job.dedup or job.reuse):
@@ -281,9 +292,13 @@ class JobRun:
         if (reason := self._rules.failed(prompt_id, error)) is not None:
             self.stop(reason)
 
-    def _deadline(self) -> None:
-        self.stop(StopReason(kind="limit", message=f"the run's --deadline of {self._job.timeout.run_s:g} s is over"))
-        self.abort()
+    def _deadline(self, left_s: float) -> None:
+        """Sends nothing new; what is on the wire has the rest of the time to finish."""
+        self.stop(StopReason(kind="limit", message=f"the run's --deadline of {self._job.timeout.run_s:g} s is reached"))
+        asyncio.get_running_loop().call_later(left_s, self.abort)
+
+    def _stop_for_service(self, sentence: str) -> None:
+        self.stop(StopReason(kind="service", message=sentence))
 
     def _fingerprint(self, prompt: Prompt) -> str:
         params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params

@@ -110,6 +110,8 @@ def _settings_schema(kind: str) -> dict[str, Any]:
 
 def _schema_of(kind: inspect.Type) -> dict[str, Any]:
     if isinstance(kind, inspect.Metadata):
+        if "off" in (kind.extra or {}):
+            return _any_of([{"enum": [False, "off", True, "on"]}, _VARIABLE, _schema_of(kind.type)])
         form = (kind.extra or {}).get("form")
         return _form_schema(form) if isinstance(form, Form) else _schema_of(kind.type) | (kind.extra_json_schema or {})
     if isinstance(kind, inspect.StructType):

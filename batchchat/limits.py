@@ -14,6 +14,7 @@ from typing import Self
 from aiolimiter import AsyncLimiter
 
 from batchchat.durations import Rate
+from batchchat.holds import Holds
 from batchchat.quota_pace import QuotaPace
 from batchchat.rate_headers import RateHeaders
 
@@ -189,7 +190,7 @@ class Limiter:
         self._paused_until = 0.0
         self._spread_until = 0.0
         self._gap_s = 0.0
-        self._holds: set[str] = set()
+        self._holds = Holds()
         self.admitted = 0
 
     async def __aenter__(self) -> Self:
@@ -217,7 +218,7 @@ class Limiter:
         """
         loop = asyncio.get_running_loop()
         free = not self._paces and self._budget is None and not self._spread_until and not self._quota.active
-        if free and not self._holds:
+        if free and not self._holds.words:
             return self._let_out(loop.time(), tokens)
         self._waiting += 1
         try:
@@ -227,6 +228,7 @@ class Limiter:
                 if not still():
                     return None
                 send = self._let_out(loop.time(), tokens)
+                self._holds.take_pass(send)
                 for window in self._windows:
                     window.note(send)
                 return send
@@ -269,6 +271,7 @@ class Limiter:
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
         self._quota.left(send)
+        self._holds.left(send)
         if self._quota.active:
             self._moved.set()
         if send.in_transit:
@@ -305,7 +308,16 @@ class Limiter:
     @property
     def holds(self) -> frozenset[str]:
         """Why nothing goes out at the moment, a word each; empty while requests may."""
-        return frozenset(self._holds)
+        return frozenset(self._holds.words)
+
+    @property
+    def held_s(self) -> float:
+        """Seconds for which anything held the run up so far."""
+        return self._holds.held_s
+
+    def when_released(self, callback: Callable[[], None]) -> None:
+        """Calls once when nothing holds the run up any more; for use while something does."""
+        self._holds.when_over(callback)
 
     def hold(self, why: str) -> None:
         """Lets no request out until ``release`` with the same word; those on their way are not touched."""
@@ -316,6 +328,25 @@ class Limiter:
         self._holds.discard(why)
         self._moved.set()
 
+    def let_through(self, count: int) -> None:
+        """Lets so many requests out through the hold ``breaker`` (and no other), each as the limits allow."""
+        self._holds.passes += count
+        self._moved.set()
+
+    def let_none_through(self) -> None:
+        """Takes back what ``let_through`` gave and nobody used."""
+        self._holds.passes = 0
+
+    @property
+    def through(self) -> int:
+        """Requests that ``let_through`` let out and that are not over."""
+        return self._holds.passes_out
+
+    def give_back(self, send: Send) -> None:
+        """The request is over and told nothing of what it was let through for: another one takes its place."""
+        self._holds.left(send, give_back=True)
+        self._moved.set()
+
     async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
         for pace in self._paces:
             await pace.wait()
@@ -323,7 +354,7 @@ class Limiter:
         while True:
             now = loop.time()
             self._moved.clear()
-            if self._holds:
+            if self._holds.blocks:
                 await self._moved.wait()  # whoever holds it releases it, or the run stops
                 continue
             opens = [pace.open_at() for pace in self._paces]

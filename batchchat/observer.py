@@ -15,6 +15,7 @@ __all__ = [
     "AttemptReport",
     "ExitReason",
     "FailureGroup",
+    "HoldObserver",
     "Observers",
     "RunFigures",
     "RunObserver",
@@ -23,7 +24,7 @@ __all__ = [
 ]
 
 ExitReason = str
-_OPTIONAL = ("figures_at_hand", "attempt_ended")
+_OPTIONAL = ("figures_at_hand", "attempt_ended", "run_held")
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,6 +163,20 @@ class RunObserver(Protocol):
         """All files are closed."""
 
 
+class HoldObserver(Protocol):
+    """What an observer may have besides, to hear of times in which a run sends nothing new."""
+
+    def run_held(self, word: str, why: str | None) -> None:
+        """Nothing new goes out, for a reason in words fit for a line of progress; None where the reason is gone.
+
+        Args:
+            word: Which reason: ``window``, ``paused``, ``breaker``.
+        """
+
+    def notice(self, message: str, level: int) -> None:
+        """See ``RunObserver``."""
+
+
 class Observers:
     """Several observers told as one; one that raises is told nothing more, as a listener must not end a run."""
 
@@ -183,6 +198,10 @@ class Observers:
     def notice(self, message: str, level: int) -> None:
         """See ``RunObserver``."""
         self._tell("notice", message, level)
+
+    def run_held(self, word: str, why: str | None) -> None:
+        """See ``HoldObserver``."""
+        self._tell("run_held", word, why)
 
     def run_finished(self, report: RunReport) -> None:
         """See ``RunObserver``."""

@@ -55,6 +55,7 @@ class LineProgress:
         self._write, self._verbosity, self._every_s = write, verbosity, every_s
         self._counts = RunCounts()
         self._last = time.monotonic()
+        self._told = ""
         self._heartbeat = Heartbeat(every_s, self._tell_progress)
 
     def run_started(self, plan: RunPlan) -> None:
@@ -84,6 +85,10 @@ class LineProgress:
         if level <= self._verbosity or level == _ALWAYS:
             self._write(f"batchchat: {message}")
 
+    def run_held(self, word: str, why: str | None) -> None:
+        """Stands in the lines of progress; the reason itself is told by a notice."""
+        self._counts.held(word, why)
+
     def run_finished(self, report: RunReport) -> None:
         """Nothing more: the summary is the command's."""
         self._heartbeat.stop()
@@ -96,7 +101,10 @@ class LineProgress:
         now = time.monotonic()
         if self._verbosity >= 0 and now - self._last >= self._every_s:
             self._last = now
-            self._write(f"batchchat: {self._counts.line()}")
+            line = self._counts.line()
+            if line != self._told or not self._counts.waiting:  # a night of waiting is told once
+                self._write(f"batchchat: {line}")
+            self._told = line
 
 
 class JsonProgress:
@@ -141,7 +149,13 @@ class JsonProgress:
                 retrying=counts.retrying,
                 per_s=round(counts.rate, 3),
                 left_s=counts.left_s,
+                **({} if counts.waiting is None else {"held": counts.waiting}),
             )
+
+    def run_held(self, word: str, why: str | None) -> None:
+        """Event ``held`` with the reason, ``null`` at its end."""
+        self._counts.held(word, why)
+        self._tell("held", 0, word=word, why=why)
 
     def notice(self, message: str, level: int) -> None:
         """Event ``notice``."""
@@ -233,6 +247,12 @@ class RichProgress:
         """Prints a message of this level or below above the bar."""
         if level <= self._verbosity or level == _ALWAYS:
             self._print(f"batchchat: {message}")
+
+    def run_held(self, word: str, why: str | None) -> None:
+        """Stands beside the bar."""
+        self._counts.held(word, why)
+        self._drawn = 0.0
+        self._draw()
 
     def run_finished(self, report: RunReport) -> None:
         """Takes the bar away."""

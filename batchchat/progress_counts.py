@@ -19,6 +19,8 @@ class RunCounts:
         self.done = self.failed = self.retrying = 0
         self._retried: set[PromptId] = set()
         self._began = time.monotonic()
+        self._held: dict[str, str] = {}
+        self._held_s = self._held_at = 0.0
 
     def start(self, plan: RunPlan) -> None:
         """Begins to count."""
@@ -40,10 +42,27 @@ class RunCounts:
         else:
             self.failed += 1
 
+    def held(self, word: str, why: str | None) -> None:
+        """Notes a reason for which nothing goes out, or its end."""
+        now, before = time.monotonic(), bool(self._held)
+        if why is None:
+            self._held.pop(word, None)
+        else:
+            self._held[word] = why
+        if before and not self._held:
+            self._held_s += now - self._held_at
+        elif self._held and not before:
+            self._held_at = now
+
+    @property
+    def waiting(self) -> str | None:
+        """Why nothing goes out, None while requests do."""
+        return ", ".join(self._held.values()) or None
+
     @property
     def rate(self) -> float:
-        """Prompts finished a second since the start."""
-        elapsed = time.monotonic() - self._began
+        """Prompts finished a second since the start, not counting the time in which the run was held up."""
+        elapsed = (self._held_at if self._held else time.monotonic()) - self._began - self._held_s
         return (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
 
     @property
@@ -59,6 +78,8 @@ class RunCounts:
         parts = [f"{self.plan.completed + self.done}/{total} answered", f"{self.failed} failed"]
         if self.retrying:
             parts.append(f"{self.retrying} retrying")
+        if self._held:
+            return ", ".join([*parts, *self._held.values()])
         parts.append(render_speed(self.rate))
         if self.left_s is not None:
             parts.append(f"about {render_duration(self.left_s)} left")

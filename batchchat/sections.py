@@ -107,6 +107,8 @@ class _Shaper:
 
     def shape(self, value: Any, kind: inspect.Type, keys: KeyPath) -> Any:
         if isinstance(kind, inspect.Metadata):
+            if (off := (kind.extra or {}).get("off")) is not None:
+                value = _switched(value, off)
             form = (kind.extra or {}).get("form")
             return self._formed(value, form, keys) if isinstance(form, Form) else self.shape(value, kind.type, keys)
         if isinstance(kind, inspect.UnionType):
@@ -221,6 +223,12 @@ class _Shaper:
             near = difflib.get_close_matches(value, [str(item) for item in kind.values], 1)
             message += f"; did you mean {near[0]}?" if near else ""
         return self.locations.error(keys, message + surprise(value, self.locations.mark(keys), kind))
+
+
+def _switched(value: Any, off: Mapping[str, Any]) -> Any:
+    """A section that may be ``off`` or ``on`` as a whole (YAML reads both as false and true), as the mapping it is."""
+    word = value.strip().lower() if isinstance(value, str) else value
+    return dict(off) if word in (False, "off", "false", "no") else {} if word in (True, "on", "true", "yes") else value
 
 
 def _plain(value: Any) -> Any:

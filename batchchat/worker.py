@@ -11,15 +11,17 @@ import msgspec
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
 from batchchat.attempt_watch import AttemptWatch
+from batchchat.breaker import Breaker
 from batchchat.conversation import answered_with, asked_further, first_request, with_files
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
 from batchchat.observer import AttemptReport, RunObserver
-from batchchat.patience import PatientTimeout
+from batchchat.prompt_clock import PromptClock
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy, attempts
+from batchchat.spared_attempts import SparedAttempts
 from batchchat.stopping import StopRules
 
 __all__ = ["Worker"]
@@ -37,8 +39,10 @@ class Worker:
         judge: Told of each failure for good while its slot is still held, so that nothing goes out after a failure
             that stops the run.
         rule: What the answer to a prompt, or to its last turn, must hold; None for any text.
-        prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot; 0 for any.
         attempt_ended: Told of every attempt; None where nobody wants to know.
+        breaker: Finds out whether the service is dead; what it spares does not count as an attempt of its prompt.
+        prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot, not counting time
+            in which the run is held up; 0 for any.
     """
 
     def __init__(
@@ -57,6 +61,7 @@ class Worker:
         hold_slot: bool = True,
         rule: AnswerRule | None = None,
         attempt_ended: Callable[[AttemptReport], None] | None = None,
+        breaker: Breaker | None = None,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
@@ -67,6 +72,9 @@ class Worker:
         self._try: Callable[[ChatRequest, Life], Awaitable[Completion]] = (
             self._attempt if attempt_ended is None else AttemptWatch(self._attempt, admission, attempt_ended)
         )
+        self._breaker = breaker
+        if breaker is not None:
+            self._try = SparedAttempts(self._try, breaker)
 
     async def complete_prompt(
         self, prompt: Prompt, fingerprint: str, deliver: Callable[[Outcome], Awaitable[None]]
@@ -134,8 +142,7 @@ class Worker:
     async def _within_deadline(self, life: Life) -> Completion:
         if not self._prompt_s:
             return await self._converse(life)
-        clock = PatientTimeout(None)
-        life.clock, life.clock_s = clock, self._prompt_s
+        clock = life.clock = PromptClock(self._prompt_s, self._limiter)
         try:
             async with clock:
                 return await self._converse(life)
@@ -285,6 +292,8 @@ class Worker:
                 self._observer.notice(f"waiting {error.retry_after_s:.3g} s, as the service asks: {error.message}", 1)
         if self._admission.closed and error.may_retry:
             raise Abandoned from error
+        if self._breaker is not None and self._breaker.failed(error):
+            life.spare()
         again = self._worth_retrying(error, life)
         self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)
         if not again:

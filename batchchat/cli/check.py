@@ -1,6 +1,7 @@
 """``batchchat check``: every fault of input and job, and what a run would do."""
 
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +12,7 @@ from batchchat.cli.job_options import job_from, job_options
 if TYPE_CHECKING:
     from batchchat.checking import CheckReport, CheckSettings
     from batchchat.config import JobConfig
+    from batchchat.day_window import DayWindows
 
 __all__ = ["check_job", "command"]
 
@@ -47,7 +49,7 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
     reader = PromptReader(job.input_settings())
     report = check_input(reader, tell, _settings(job), check=check)
     if as_json:
-        click.echo(_render_json(report, faults, reader.variants))
+        click.echo(_render_json(report, faults, job, reader.variants))
     else:
         for name, value in _rows(report, job, reader.variants):
             click.echo(visible(f"{name:<16}  {value}"))
@@ -73,11 +75,15 @@ def _settings(job: "JobConfig") -> "CheckSettings":
     )
 
 
-def _render_json(report: "CheckReport", faults: list[dict[str, Any]], variants: int) -> str:
+def _render_json(report: "CheckReport", faults: list[dict[str, Any]], job: "JobConfig", variants: int) -> str:
     import msgspec
     import orjson
 
     shown = msgspec.to_builtins(report) | {"prompts_per_line": variants, "faults": faults}
+    if (windows := job.run.windows()) is not None:
+        now = time.time()
+        shown["window"] = str(windows)
+        shown["least_duration_with_window_s"] = round(windows.end_of(now, report.least_duration_s) - now, 3)
     for name in ("output_tokens", "cost_usd"):
         if shown[name] is not None:
             shown[name] = dict(zip(("low", "high"), shown[name], strict=True))
@@ -103,6 +109,16 @@ def _rows(report: "CheckReport", job: "JobConfig", variants: int) -> Iterator[tu
         yield "time at the rate", render_duration(report.least_duration_s) + _SCOPES[job.rate_scope]
     elif job.rate_scope == "host":
         yield "rate scope", "host: pauses that the service asks for hold all runs on this machine"
+    if (windows := job.run.windows()) is not None:
+        yield "window", _window_row(windows, report.least_duration_s)
+
+
+def _window_row(windows: "DayWindows", duration_s: float) -> str:
+    """The windows, and the earliest end of a run that begins now."""
+    now = time.time()
+    opens_at = windows.opens_at(now)
+    begins = "open now" if opens_at == now else f"opens {windows.render(opens_at, now)}"
+    return f"{windows}; {begins}; done {windows.render(windows.end_of(now, duration_s), now)} at the earliest"
 
 
 def _output_tokens(report: "CheckReport") -> str:

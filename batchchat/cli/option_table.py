@@ -167,6 +167,31 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     ),
     (("--deadline",), "timeout.run", {"metavar": "DUR", "help": "Longest time for the whole run.  [default: none]"}),
     (
+        ("--window",),
+        "run.window",
+        {
+            "multiple": True,
+            "type": _LINES,
+            "metavar": "HH:MM-HH:MM",
+            "help": "Send only at these times of the day, such as 'Mon-Fri 22:00-06:00'; repeatable.",
+        },
+    ),
+    (
+        ("--timezone",),
+        "run.timezone",
+        {"metavar": "NAME", "help": "Time zone of --window, such as Europe/Berlin.  [default: the machine's]"},
+    ),
+    (
+        ("--breaker",),
+        "breaker",
+        {"metavar": "off", "help": "Let prompts fail while the service is dead, in the place of waiting for it."},
+    ),
+    (
+        ("--max-outage",),
+        "breaker.max_open",
+        {"metavar": "DUR", "help": "Longest time to wait for a service that is dead; 0 for any.  [default: 1h]"},
+    ),
+    (
         ("--max-failures",),
         "stop.max_failures",
         {"metavar": "N|P%", "help": "Stop when more prompts than that have failed."},

@@ -107,11 +107,12 @@ class HostLimiter(Limiter):
                 if start is None:
                     return None
                 await self._until(start)
-                if self._holds or loop.time() < self._paused_until or not still():
+                if self._holds.blocks or loop.time() < self._paused_until or not still():
                     self._give_back(start.seq)
                     continue
                 self.admitted += 1
                 send = _HostSend(loop.time(), tokens, start.seq)
+                self._holds.take_pass(send)
                 self._quota.sent(send, tokens, send.at)
                 return send
             return None
@@ -153,6 +154,7 @@ class HostLimiter(Limiter):
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
         self._quota.left(send)
+        self._holds.left(send)
         if self._quota.active:
             self._moved.set()
         if isinstance(send, _HostSend) and not send.landed:

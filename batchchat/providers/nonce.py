@@ -10,7 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from batchchat.errors import AuthError
+from batchchat.errors import AuthError, ProviderError
 from batchchat.providers.nonce_store import NonceStore, StoredNonce
 
 __all__ = ["Nonce", "NonceCache", "is_nonce"]
@@ -19,6 +19,8 @@ MAX_AGE_S = 12 * 3600.0
 _BARREN_FETCHES = 2
 _VERDICT_S = 1.0
 _MOST_RETIRED = 1000
+# Those who wait take turns in fetching where it fails, this far apart, so that they do not come all at once.
+_FETCH_AGAIN_S = 0.1
 _MOST_CHARS = 256  # WordPress has 10
 
 
@@ -64,6 +66,7 @@ class NonceCache:
         self._retired: dict[str, None] = {}  # in the order they were given up
         self._task: asyncio.Task[Nonce] | None = None
         self._saving: set[asyncio.Task[Any]] = set()
+        self._fetch_at = 0.0
         self._read_store = store is not None
         self._suspects: deque[Nonce] = deque(maxlen=2 * _BARREN_FETCHES)
 
@@ -78,16 +81,21 @@ class NonceCache:
     async def get(self) -> Nonce:
         """The nonce to send; at most one fetch is in flight however many wait.
 
+        A fetch that failed for now is the failure of the one caller who began it; the others wait for the next.
+
         Raises:
-            ProviderError: The fetch failed; everyone who waited for it is told.
+            ProviderError: The caller's own fetch failed, or one that failed for good.
         """
-        nonce = self.current
-        if nonce is not None:
-            return nonce
-        if self._task is None:
-            self._task = asyncio.create_task(self._obtain())
-            self._task.add_done_callback(self._fetched)
-        return await asyncio.shield(self._task)
+        while (nonce := self.current) is None:
+            if own := self._task is None:
+                self._task = asyncio.create_task(self._obtain())
+                self._task.add_done_callback(self._fetched)
+            try:
+                return await asyncio.shield(self._task)
+            except ProviderError as error:
+                if own or not error.may_retry:
+                    raise
+        return nonce
 
     def accept(self, nonce: Nonce) -> None:
         """Notes that the service took ``nonce``."""
@@ -161,7 +169,13 @@ class NonceCache:
             stored = await asyncio.to_thread(self._store.read, self._max_age_s)
             if stored is not None and is_nonce(stored.value) and stored.value not in self._retired:
                 return self._set(Nonce(stored.value, fetched=False, born=loop.time() - stored.age_s), save=False)
-        value = await self._fetch()
+        if (early_s := self._fetch_at - loop.time()) > 0:
+            await asyncio.sleep(early_s)
+        try:
+            value = await self._fetch()
+        except ProviderError:
+            self._fetch_at = loop.time() + _FETCH_AGAIN_S
+            raise
         return self._set(Nonce(value, fetched=True, born=loop.time()), save=True)
 
     def _fetched(self, task: asyncio.Task[Nonce]) -> None:

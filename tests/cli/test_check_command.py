@@ -198,3 +198,19 @@ def test_images_and_files_count_as_tokens(folder, capsys) -> None:
     assert counts[1] - 2 * counts[0] == 5000
     code, out, _ = call(capsys, "check", "a.jsonl", "--file-field", "f")
     assert (code, "a.jsonl:3: 'f': 'a.png': expected a PDF or text in UTF-8" in out) == (3, True)
+
+
+def test_window_is_told_with_the_earliest_end(folder, capsys) -> None:
+    write_prompts(Path("a.jsonl"), 7)
+    rate = ["--rate", "1/h", "--timezone", "UTC"]
+    code, out, _ = call(capsys, "check", "a.jsonl", *rate, "--window", "22:00-23:00")
+    assert code == 0
+    (row,) = [line for line in out.splitlines() if line.startswith("window")]
+    assert re.fullmatch(r"window            22:00-23:00 \(UTC\); (open now|opens (\w{3} )?22:00); done \w{3} [0-9 :-]+ at the earliest", row)  # fmt: skip
+    _, out, _ = call(capsys, "check", "a.jsonl", "--json", *rate, "--window", "22:00-23:00")
+    told = json.loads(out)
+    assert told["window"] == "22:00-23:00 (UTC)"
+    assert told["least_duration_s"] == 6 * 3600
+    assert told["least_duration_with_window_s"] >= 5 * 86400, "an hour a day"
+    _, out, _ = call(capsys, "check", "a.jsonl", "--json", *rate)
+    assert "window" not in json.loads(out)

@@ -20,6 +20,7 @@ from batchchat.config import JobConfig
 from batchchat.durations import Rate
 from batchchat.errors import ConfigError
 from batchchat.input_settings import ExamplesFile
+from batchchat.run_settings import BreakerConfig
 from tests.runs import (
     BATCHCHAT,
     assert_all_answered,
@@ -65,6 +66,10 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--timeout", "30s", "40s", "timeout.attempt", 30.0, 300.0),
     ("--prompt-deadline", "7m", "8m", "timeout.prompt", 420.0, 0.0),
     ("--deadline", "6h", "7h", "timeout.run", 21600.0, 0.0),
+    ("--window", "22:00-6:00", "Sat 01:00-02:00", "run.window", ["22:00-06:00"], []),
+    ("--timezone", "Europe/Berlin", "Asia/Tokyo", "run.timezone", "Europe/Berlin", None),
+    ("--breaker", "off", "on", "breaker", BreakerConfig(failures=0), BreakerConfig()),
+    ("--max-outage", "2h", "0", "breaker.max_open", 7200.0, 3600.0),
     ("--max-failures", "2%", "7", "stop.max_failures", "2%", None),
     ("--budget", "2", "3", "stop.budget_usd", 2.0, None),
     ("--limit", "10", "11", "limit", 10, None),
@@ -87,7 +92,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
 NAMES = [option for option, *_ in OPTIONS]
 # The field of JobConfig where it is not named like the key.
 FIELDS = {"grace": "grace_s", "max_wait": "max_wait_s", "connect": "connect_s", "idle": "idle_s", "attempt": "attempt_s",
-          "prompt": "prompt_s", "run": "run_s"}  # fmt: skip
+          "prompt": "prompt_s", "run": "run_s", "max_open": "max_open_s"}  # fmt: skip
 
 
 def variable(option: str) -> str:

@@ -40,13 +40,60 @@ async def test_many_waiters_share_one_fetch() -> None:
     assert fetch.calls == 1
 
 
-async def test_failed_fetch_is_told_to_every_waiter_and_made_again_later() -> None:
-    fetch = Fetch(fail_first=1)
+def test_failed_fetch_is_the_failure_of_one_and_the_others_wait_for_the_next() -> None:
+    async def main() -> tuple[list, int, float]:
+        fetch = Fetch(fail_first=3)
+        cache = NonceCache(fetch)
+        began = asyncio.get_running_loop().time()
+        results = await asyncio.gather(*(cache.get() for _ in range(8)), return_exceptions=True)
+        return results, fetch.calls, asyncio.get_running_loop().time() - began
+
+    results, calls, took_s = run_virtual(main())
+    assert [type(result) for result in results[:3]] == [NetworkError] * 3, "each began one"
+    assert {result.value for result in results[3:]} == {"n4"}
+    assert calls == 4
+    assert took_s > 0.3, "they do not come all at once"
+
+
+def test_fetch_that_fails_for_ever_is_told_to_each_once() -> None:
+    async def main() -> tuple[list, int]:
+        fetch = Fetch(fail_first=1000)
+        cache = NonceCache(fetch)
+        return await asyncio.gather(*(cache.get() for _ in range(8)), return_exceptions=True), fetch.calls
+
+    results, calls = run_virtual(main())
+    assert [type(result) for result in results] == [NetworkError] * 8
+    assert calls == 8
+
+
+async def test_fetch_that_is_refused_for_good_is_told_to_every_waiter() -> None:
+    calls = 0
+
+    async def fetch() -> str:
+        nonlocal calls
+        calls += 1
+        await asyncio.sleep(0)
+        raise AuthError("closed")
+
     cache = NonceCache(fetch)
     results = await asyncio.gather(*(cache.get() for _ in range(8)), return_exceptions=True)
-    assert all(isinstance(result, NetworkError) for result in results)
-    assert (await cache.get()).value == "n2"
-    assert fetch.calls == 2
+    assert [type(result) for result in results] == [AuthError] * 8
+    assert calls == 1
+
+
+def test_cancelled_beginner_of_a_failed_fetch_leaves_the_others_another() -> None:
+    async def main() -> tuple[list, int]:
+        fetch = Fetch(fail_first=1)
+        cache = NonceCache(fetch)
+        tasks = [asyncio.create_task(cache.get()) for _ in range(3)]
+        await asyncio.sleep(0)
+        tasks[0].cancel()
+        return await asyncio.gather(*tasks, return_exceptions=True), fetch.calls
+
+    (cancelled, *others), calls = run_virtual(main())
+    assert isinstance(cancelled, asyncio.CancelledError)
+    assert {nonce.value for nonce in others} == {"n2"}
+    assert calls == 2
 
 
 async def test_cancelled_waiter_does_not_end_the_fetch_for_the_others() -> None:

@@ -15,6 +15,7 @@ import pytest
 from batchchat.errors import ServerError
 from batchchat.observer import RunPlan, RunReport
 from batchchat.progress import JsonProgress, LineProgress, RichProgress, choose_progress, safe_writer, visible
+from batchchat.progress_counts import RunCounts
 from batchchat.records import Completion, Failure, Outcome, Usage
 
 NASTY = "a\x1b[2Jb\rc\nd\x07e\x9b31mf\u2028g\u202eh\x7f"
@@ -319,3 +320,46 @@ def test_line_progress_goes_on_while_nothing_finishes() -> None:
 
     asyncio.run(asyncio.wait_for(silent(), 20))
     assert all("0/3 answered" in line for line in lines[1:])
+
+
+def test_waiting_stands_in_the_line_and_is_told_once() -> None:
+    lines: list[str] = []
+    progress = LineProgress(lines.append, verbosity=0, every_s=0.0)
+    progress.run_started(RunPlan(total=2, completed=0, concurrency=4, output="out.jsonl"))
+    progress.run_held("window", "waiting until 22:00 (--window)")
+    for _ in range(3):
+        progress._tell_progress()
+    assert lines[1:] == ["batchchat: 0/2 answered, 0 failed, waiting until 22:00 (--window)"]
+    progress.run_held("paused", "paused")
+    progress._tell_progress()
+    assert lines[-1] == "batchchat: 0/2 answered, 0 failed, waiting until 22:00 (--window), paused"
+    progress.prompt_finished(answered())
+    assert lines[-1].startswith("batchchat: 1/2 answered, 0 failed, waiting")
+    progress.run_held("window", None)
+    progress.run_held("paused", None)
+    progress._tell_progress()
+    assert "/s" in lines[-1]
+    assert "waiting" not in lines[-1]
+
+
+def test_waiting_is_an_event_for_log_collectors() -> None:
+    lines: list[str] = []
+    progress = JsonProgress(lines.append, verbosity=0, every_s=NEVER)
+    progress.run_held("window", "waiting until 22:00 (--window)")
+    progress.run_held("window", None)
+    told = [json.loads(line) for line in lines]
+    assert [(event["event"], event["word"], event["why"]) for event in told] == [
+        ("held", "window", "waiting until 22:00 (--window)"), ("held", "window", None),
+    ]  # fmt: skip
+
+
+def test_time_of_waiting_slows_no_speed() -> None:
+    counts = RunCounts()
+    counts.start(RunPlan(total=10, completed=0, concurrency=1, output=""))
+    counts._began -= 3610
+    counts.finished(answered())
+    counts.held("window", "waiting")
+    counts._held_at -= 3600
+    assert counts.rate == pytest.approx(0.1, rel=0.1)
+    counts.held("window", None)
+    assert counts.rate == pytest.approx(0.1, rel=0.1)
