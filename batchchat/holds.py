@@ -18,7 +18,7 @@ class Holds:
     __slots__ = ("_began_at", "_held_s", "_out", "_waiting", "passes", "words")
 
     def __init__(self) -> None:
-        self.words: set[str] = set()
+        self.words: dict[str, float] = {}  # each with the loop time since when
         self.passes = 0
         self._out: set[Any] = set()
         self._waiting: list[Callable[[], None]] = []
@@ -26,14 +26,15 @@ class Holds:
 
     def add(self, why: str) -> None:
         """Holds for one more reason."""
+        now = asyncio.get_running_loop().time()
         if not self.words:
-            self._began_at = asyncio.get_running_loop().time()
-        self.words.add(why)
+            self._began_at = now
+        self.words.setdefault(why, now)
 
     def discard(self, why: str) -> None:
         """Ends one reason; one that is not there is fine."""
         if why in self.words:
-            self.words.discard(why)
+            del self.words[why]
             if not self.words:
                 self._held_s += asyncio.get_running_loop().time() - self._began_at
                 waiting, self._waiting = self._waiting, []
@@ -47,7 +48,7 @@ class Holds:
     @property
     def blocks(self) -> bool:
         """Whether nothing may go out now, not even with a pass."""
-        return bool(self.words) and not (self.passes and self.words == _PASSABLE)
+        return bool(self.words) and not (self.passes and self.words.keys() == _PASSABLE)
 
     @property
     def held_s(self) -> float:

@@ -6,7 +6,7 @@ Everything here runs on the loop's monotonic clock; a step of the wall clock mov
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -17,6 +17,7 @@ from batchchat.durations import Rate
 from batchchat.holds import Holds
 from batchchat.quota_pace import QuotaPace
 from batchchat.rate_headers import RateHeaders
+from batchchat.sent_history import SentHistory
 
 __all__ = ["Limiter", "Send", "pace_margins"]
 
@@ -77,12 +78,50 @@ class _Pace:
         self._due = 0.0
         self._sent: deque[Send] = deque(maxlen=rate.count)  # in the order of their times
         self._in_transit = 0
+        self._retired = False
+        self._nap: asyncio.Future[None] | None = None
+
+    @property
+    def sent(self) -> Sequence[Send]:
+        """The last requests, at most as many as one window holds, without those in transit."""
+        return self._sent
+
+    def take_over(self, sent: Sequence[Send], earlier: Iterable[float], in_transit: int) -> None:
+        """Counts what went out before this rate was set.
+
+        Args:
+            sent: The last requests, in the order of their times.
+            earlier: Times of all that are known of, the newest first, those of ``sent`` among them.
+        """
+        most = self._sent.maxlen or 0
+        times: list[float] = []
+        for number, at in enumerate(earlier):
+            if number >= most:
+                break
+            if number >= len(sent):
+                times.append(min(at, sent[0].at) if sent else at)
+        self._sent.extend(Send(at, 0) for at in reversed(times))
+        self._sent.extend(sent)
+        self._in_transit = in_transit
+
+    def retire(self) -> None:
+        """Ends a wait for this rate, which is no longer in force."""
+        self._retired = True
+        if self._nap is not None and not self._nap.done():
+            self._nap.set_result(None)
 
     async def wait(self) -> None:
-        """Waits for the next send time; callers come one at a time."""
+        """Waits for the next send time, or until the rate is no longer in force; callers come one at a time."""
         loop = asyncio.get_running_loop()
-        while not self._bucket.has_capacity():  # noqa: ASYNC110 - the time is known; a timer may only be a little early
-            await asyncio.sleep(max(_TICK_S, self._due - loop.time()))
+        while not self._bucket.has_capacity():  # the time is known; a timer may only be a little early
+            if self._retired:
+                return
+            self._nap = loop.create_future()
+            timer = loop.call_later(max(_TICK_S, self._due - loop.time()), _wake, self._nap)
+            try:
+                await self._nap
+            finally:
+                timer.cancel()
         await self._bucket.acquire()  # at once, as nobody else takes from it
         self._due = max(self._due, loop.time() - self._catch_up_s) + self._gap_s
 
@@ -106,6 +145,11 @@ class _Pace:
 
     def note(self, send: Send) -> None:
         self._sent.append(send)
+
+
+def _wake(nap: "asyncio.Future[None]") -> None:
+    if not nap.done():
+        nap.set_result(None)
 
 
 class _TokenBudget:
@@ -177,9 +221,14 @@ class Limiter:
         rates: All hold at once; none means no limit.
         burst: Requests that may go out together within each rate, >= 1.
         tokens_per_minute: Budget of estimated tokens, corrected by what the service counts; None means no limit.
+
+    Attributes:
+        rates: Those in force.
+        admitted: Requests that were let out.
     """
 
     def __init__(self, rates: Sequence[Rate] = (), *, burst: int = 1, tokens_per_minute: int | None = None) -> None:
+        self.rates, self._burst = tuple(rates), burst
         self._paces = [_Pace(rate, burst) for rate in rates]
         self._budget = _TokenBudget(tokens_per_minute) if tokens_per_minute else None
         self._windows: list[_Pace | _TokenBudget] = [*self._paces, *((self._budget,) if self._budget else ())]
@@ -191,6 +240,8 @@ class Limiter:
         self._spread_until = 0.0
         self._gap_s = 0.0
         self._holds = Holds()
+        self._history = SentHistory()
+        self._in_transit = 0
         self.admitted = 0
 
     async def __aenter__(self) -> Self:
@@ -237,6 +288,7 @@ class Limiter:
 
     def _let_out(self, now: float, tokens: int) -> Send:
         self.admitted += 1
+        self._history.note(now)
         send = Send(now, tokens)
         self._quota.sent(send, tokens, now)
         return send
@@ -259,6 +311,7 @@ class Limiter:
         """
         if not send.in_transit:
             send.in_transit = True
+            self._in_transit += 1
             for window in self._windows:
                 window.begin(send)
 
@@ -278,7 +331,11 @@ class Limiter:
             self._land(send)
 
     def _land(self, send: Send) -> None:
-        send.in_transit, send.at = False, asyncio.get_running_loop().time()
+        now = asyncio.get_running_loop().time()
+        if int(now) != int(send.at):  # it took a while; better counted twice than too early
+            self._history.note(now)
+        send.in_transit, send.at = False, now
+        self._in_transit -= 1
         for window in self._windows:
             window.land(send)
         self._moved.set()
@@ -311,6 +368,11 @@ class Limiter:
         return frozenset(self._holds.words)
 
     @property
+    def held_since(self) -> Mapping[str, float]:
+        """The same words, each with the loop time since when it holds."""
+        return self._holds.words
+
+    @property
     def held_s(self) -> float:
         """Seconds for which anything held the run up so far."""
         return self._holds.held_s
@@ -318,6 +380,30 @@ class Limiter:
     def when_released(self, callback: Callable[[], None]) -> None:
         """Calls once when nothing holds the run up any more; for use while something does."""
         self._holds.when_over(callback)
+
+    @property
+    def paused_s(self) -> float:
+        """Seconds that the pause which the service asked for goes on."""
+        return max(0.0, self._paused_until - asyncio.get_running_loop().time())
+
+    def sent_per_s(self, within_s: int = 10) -> float:
+        """Requests a second over the last whole seconds, this many."""
+        return self._history.per_s(asyncio.get_running_loop().time(), within_s)
+
+    def set_rates(self, rates: Sequence[Rate]) -> None:
+        """Puts other rates in force at once, for whoever waits too; they count what went out before.
+
+        So where less is allowed now, nothing goes out until what was sent fits the new windows.
+        """
+        now = asyncio.get_running_loop().time()
+        before, sent = self._paces, max((pace.sent for pace in self._paces), key=len, default=())
+        self.rates, self._paces = tuple(rates), [_Pace(rate, self._burst) for rate in rates]
+        for pace, rate in zip(self._paces, rates, strict=True):
+            pace.take_over(sent, self._history.latest(now, 2 * rate.per_s), self._in_transit)
+        self._windows = [*self._paces, *((self._budget,) if self._budget else ())]
+        for pace in before:
+            pace.retire()
+        self._moved.set()
 
     def hold(self, why: str) -> None:
         """Lets no request out until ``release`` with the same word; those on their way are not touched."""
@@ -348,10 +434,13 @@ class Limiter:
         self._moved.set()
 
     async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
-        for pace in self._paces:
-            await pace.wait()
+        paces: list[_Pace] = []
         spread = False
         while True:
+            while paces is not self._paces:  # other rates may be set at any time
+                paces = self._paces
+                for pace in paces:
+                    await pace.wait()
             now = loop.time()
             self._moved.clear()
             if self._holds.blocks:

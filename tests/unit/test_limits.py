@@ -401,3 +401,150 @@ def test_hold_lets_nothing_out_until_every_word_is_released() -> None:
         return [at - began for at in await send_times(limiter, 4)]
 
     assert run_virtual(main()) == pytest.approx([9, 9, 9, 9])
+
+
+async def sends_while_rates_change(
+    start: list[Rate], changes: list[tuple[float, list[Rate]]], *, until_s: float, connect_s: float, burst: int
+) -> tuple[list[float], list[tuple[float, list[Rate]]]]:
+    """Times at which requests reach the wire, and the rates by the time from which they are in force."""
+    loop = asyncio.get_running_loop()
+    limiter = Limiter(start, burst=burst)
+    chance = random.Random(7)
+    times: list[float] = []
+    in_force = [(loop.time(), start)]
+    end = loop.time() + until_s
+
+    async def worker() -> None:
+        while loop.time() < end:
+            send = await limiter.acquire()
+            assert send is not None
+            limiter.begin(send)
+            if connect_s:
+                await asyncio.sleep(chance.random() * connect_s)
+            limiter.sent(send)
+            times.append(loop.time())
+            limiter.left(send)
+            await asyncio.sleep(0.02)
+
+    async def change() -> None:
+        for wait_s, rates in changes:
+            await asyncio.sleep(wait_s)
+            limiter.set_rates(rates)
+            in_force.append((loop.time(), rates))
+
+    tasks = [asyncio.create_task(worker()) for _ in range(4)]
+    await change()
+    await asyncio.sleep(max(0.0, end - loop.time()))
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return sorted(times), in_force
+
+
+RATES = st.lists(
+    st.builds(Rate, st.sampled_from([1, 2, 5, 20, 100]), st.sampled_from([1.0, 60.0])),
+    max_size=2,
+    unique_by=lambda rate: rate.per_s,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    RATES, st.lists(st.tuples(st.floats(0, 40), RATES), min_size=1, max_size=6), st.sampled_from([0.0, 0.2, 3.0]),
+    st.integers(1, 5),
+)  # fmt: skip
+def test_rates_that_change_count_what_was_sent_before(start, changes, connect_s, burst) -> None:
+    """Each request, as it goes out, leaves no window of a rate in force too full; earlier ones count whatever held then."""
+    times, in_force = run_virtual(
+        sends_while_rates_change(
+            start, changes, until_s=sum(wait for wait, _ in changes) + 70, connect_s=connect_s, burst=burst
+        )
+    )
+    ends = [since for since, _ in in_force[1:]] + [float("inf")]
+    for (since, rates), until in zip(in_force, ends, strict=True):
+        # One that was let out under the rate before may be on its way to the wire still.
+        late = since + connect_s
+        for rate in rates:
+            for at in times:
+                if late <= at < until:
+                    assert len([t for t in times if at - rate.per_s < t <= at]) <= rate.count
+
+
+@pytest.mark.parametrize("before", [[], [Rate(50, 1.0)], [Rate(3000, 60.0)]])
+def test_lower_rate_waits_until_what_was_sent_fits(before: list[Rate]) -> None:
+    async def lowered() -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter(before)
+        for _ in range(100):
+            await limiter.acquire()
+            await asyncio.sleep(0.05)
+        changed = loop.time()
+        limiter.set_rates([Rate(10, 60.0)])
+        await limiter.acquire()
+        return limiter.admitted, loop.time() - changed
+
+    admitted, waited = run_virtual(lowered())
+    assert admitted == 101
+    assert 58 < waited < 62
+
+
+@pytest.mark.parametrize("after", [[], [Rate(100, 1.0)]])
+def test_higher_rate_counts_at_once_for_whoever_waits(after: list[Rate]) -> None:
+    async def raised() -> float:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(1, 86400.0)])
+        await limiter.acquire()
+        waiting = [asyncio.create_task(limiter.acquire()) for _ in range(5)]
+        await asyncio.sleep(100)
+        assert not any(task.done() for task in waiting)
+        changed = loop.time()
+        limiter.set_rates(after)
+        await asyncio.gather(*waiting)
+        return loop.time() - changed
+
+    assert run_virtual(raised()) < 0.2
+
+
+def test_daily_rate_counts_a_day_that_had_no_rate() -> None:
+    async def late() -> float:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter()
+        for _ in range(20):
+            for _ in range(500):
+                await limiter.acquire()
+                await asyncio.sleep(1)
+            await asyncio.sleep(1000)
+        changed = loop.time()
+        limiter.set_rates([Rate(10_000, 86400.0)])
+        await limiter.acquire()
+        return loop.time() - changed
+
+    assert 86400 - 30_000 - 100 < run_virtual(late()) < 86400 - 28_000
+
+
+def test_rates_that_are_set_again_and_again_let_out_no_more_than_they_say() -> None:
+    async def nervous() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(10, 1.0)])
+        sending = asyncio.create_task(send_times(limiter, 100))
+        while not sending.done():
+            await asyncio.sleep(0.03)
+            limiter.set_rates([Rate(10, 1.0)])
+        assert loop.time() - 1000 < 15
+        return await sending
+
+    assert worst_window(run_virtual(nervous()), 1.0) <= 10
+
+
+def test_request_cancelled_while_a_rate_changes_leaves_the_turn_to_the_next() -> None:
+    async def cancelled() -> int:
+        limiter = Limiter([Rate(1, 60.0)])
+        await limiter.acquire()
+        first, second = (asyncio.create_task(limiter.acquire()) for _ in range(2))
+        await asyncio.sleep(1)
+        first.cancel()
+        limiter.set_rates([Rate(100, 1.0)])
+        await asyncio.wait_for(second, 5)
+        return limiter.admitted
+
+    assert run_virtual(cancelled()) == 2

@@ -1,0 +1,55 @@
+"""How many requests went out when, roughly and in little memory, for a rate that is set while the run goes on."""
+
+from collections import deque
+from collections.abc import Iterator
+
+__all__ = ["SentHistory"]
+
+# Single seconds for an hour, whole minutes for a day: no rate has a longer window.
+_SECONDS, _MINUTES = 3700, 1500
+_MINUTE_S = 60
+
+
+class SentHistory:
+    """Counts of requests by the second, older ones by the minute; times are the event loop's, in seconds."""
+
+    def __init__(self) -> None:
+        self._seconds: deque[list[int]] = deque()
+        self._minutes: deque[list[int]] = deque(maxlen=_MINUTES)
+
+    def note(self, now: float) -> None:
+        """Counts one request."""
+        slot = int(now)
+        seconds = self._seconds
+        if seconds and seconds[-1][0] == slot:
+            seconds[-1][1] += 1
+            return
+        seconds.append([slot, 1])
+        if len(seconds) > _SECONDS:
+            second, count = seconds.popleft()
+            minute = second // _MINUTE_S
+            if self._minutes and self._minutes[-1][0] == minute:
+                self._minutes[-1][1] += count
+            else:
+                self._minutes.append([minute, count])
+
+    def latest(self, now: float, within_s: float) -> Iterator[float]:
+        """Times of the requests of the last seconds, the newest first, each as late as it can have been."""
+        for slots, size in ((self._seconds, 1), (self._minutes, _MINUTE_S)):
+            for slot, count in reversed(slots):
+                at = min(now, (slot + 1.0) * size)
+                if at <= now - within_s:
+                    return
+                for _ in range(count):
+                    yield at
+
+    def per_s(self, now: float, within_s: int) -> float:
+        """Requests a second over the last whole seconds, this many."""
+        slot = int(now)
+        found = 0
+        for second, count in reversed(self._seconds):
+            if second < slot - within_s:
+                break
+            if second < slot:
+                found += count
+        return found / within_s
