@@ -106,6 +106,10 @@ class Admission:
         if send is not None:
             self._limiter.left(send)
 
+    def began_at(self, task: asyncio.Task[Any] | None) -> float | None:
+        """``time.monotonic()`` of the first request of the task's prompt; None where nothing was sent yet."""
+        return None if task is None else self._began_at.get(task)
+
     def observed(self, told: RateHeaders) -> str | None:
         """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""
         task = asyncio.current_task()

@@ -8,6 +8,7 @@ from typing import Literal
 from batchchat.admission import Abandoned, Admission
 from batchchat.breaker import Breaker
 from batchchat.config import JobConfig
+from batchchat.control.run_control import RunControl
 from batchchat.delivery import Delivery
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, ProviderError
@@ -72,6 +73,9 @@ class JobRun:
         self._rules = StopRules()
         self._exit_code: int | None = None
         self._settings = shown_settings(job)
+        self._control = RunControl(
+            self._files, limiter=self._limiter, admission=self._admission, tally=self._tally, notice=observer.notice
+        )
 
     async def run(self, *, handle_signals: bool) -> RunReport:
         """See ``run_job``."""
@@ -87,10 +91,11 @@ class JobRun:
             try:
                 for sentence in output.repairs:
                     self._observer.notice(sentence, 0)
-                survey = await self._survey(output)
-                with AnswerStore() as store:
-                    await self._load_answers(store, survey)
-                    await self._run_pool(output, survey, store)
+                async with self._control:
+                    survey = await self._survey(output)
+                    with AnswerStore() as store:
+                        await self._load_answers(store, survey)
+                        await self._run_pool(output, survey, store)
                 whole = self._stop_reason is None and self._job.limit is None and self._job.sample is None
             finally:
                 if timer is not None:
@@ -226,6 +231,7 @@ class JobRun:
                 breaker=breaker,
             )
             self._tally.attempts = worker.attempts
+            self._control.begin(plan, worker)
             if not (job.dedup or job.reuse):
                 await self._work(worker.complete_prompt, output)
                 return

@@ -382,6 +382,11 @@ class Limiter:
         self._holds.when_over(callback)
 
     @property
+    def waiting(self) -> int:
+        """How many requests wait to be let out."""
+        return self._waiting
+
+    @property
     def paused_s(self) -> float:
         """Seconds that the pause which the service asked for goes on."""
         return max(0.0, self._paused_until - asyncio.get_running_loop().time())

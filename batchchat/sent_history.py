@@ -44,12 +44,13 @@ class SentHistory:
                     yield at
 
     def per_s(self, now: float, within_s: int) -> float:
-        """Requests a second over the last whole seconds, this many."""
-        slot = int(now)
-        found = 0
+        """Requests a second over the last whole seconds, this many or as many as there were since the first."""
+        slot, found = int(now), 0
+        if not self._seconds or self._seconds[0][0] == slot:
+            return 0.0
         for second, count in reversed(self._seconds):
             if second < slot - within_s:
                 break
             if second < slot:
                 found += count
-        return found / within_s
+        return found / min(within_s, slot - self._seconds[0][0])

@@ -43,6 +43,10 @@ class Worker:
         breaker: Finds out whether the service is dead; what it spares does not count as an attempt of its prompt.
         prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot, not counting time
             in which the run is held up; 0 for any.
+
+    Attributes:
+        attempts: Attempts by what came of them.
+        lives: What the prompts that are under way have gone through, by their tasks.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class Worker:
         self._breaker = breaker
         if breaker is not None:
             self._try = SparedAttempts(self._try, breaker)
+        self.lives: dict[asyncio.Task[Any] | None, Life] = {}
 
     async def complete_prompt(
         self, prompt: Prompt, fingerprint: str, deliver: Callable[[Outcome], Awaitable[None]]
@@ -86,7 +91,8 @@ class Worker:
         Raises:
             Abandoned: The run stopped first; the prompt stays pending.
         """
-        life = Life(prompt)
+        life, task = Life(prompt), asyncio.current_task()
+        self.lives[task] = life
         try:
             outcome = await self._outcome(life, fingerprint)
             if not self._hold_slot:
@@ -94,6 +100,7 @@ class Worker:
             await deliver(outcome)
         finally:
             self._release(life)
+            self.lives.pop(task, None)
         # The task was to end while the rest of a whole answer was awaited; the answer came first.
         end_if_cancelled()
 

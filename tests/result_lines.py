@@ -44,8 +44,8 @@ def failed(prompt_id: PromptId, **changes) -> Outcome:
     return Outcome(id=prompt_id, **{**values, **changes})
 
 
-def answer(prompt_id: PromptId, text: str = "Because …") -> bytes:
-    return dump_line(outcome_to_object(answered(prompt_id, text)))
+def answer(prompt_id: PromptId, text: str = "Because …", **changes) -> bytes:
+    return dump_line(outcome_to_object(answered(prompt_id, text, **changes)))
 
 
 def failure(prompt_id: PromptId) -> bytes:

@@ -25,6 +25,9 @@ _COMMANDS = {
     "run": "Send the prompts of an input and write the answers; run it again to resume.",
     "check": "Check input and job without sending anything.",
     "status": "Tell what a results file holds and what is left.",
+    "pause": "Hold a run that is going on: nothing new is sent.",
+    "resume": "Let a paused run go on.",
+    "set-rate": "Change the rate of a run that is going on.",
     "convert": "Convert prompts and results between forms of files.",
     "serve": "Start the development server.",
     "model": "Install the small model of provider local, or tell where it is.",
@@ -42,7 +45,7 @@ class _Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"batchchat.cli.{cmd_name}").command
+        command: click.Command = importlib.import_module(f"batchchat.cli.{cmd_name.replace('-', '_')}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from batchchat.control.messages import Live
     from batchchat.job_config import JobConfig
     from batchchat.prices import PriceList
     from batchchat.results import RunStatus
@@ -78,7 +79,8 @@ def command(
     reader = PromptReader(settings.input_settings()) if inputs else None
     prices, model = _prices(job, settings)
     status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
-    sys.stdout.write(_render_json(status) if as_json else _render_text(status))
+    live = _live(results) if status.running is not None else None
+    sys.stdout.write(_render_json(status, live) if as_json else _render_text(status, live))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
             "batchchat: no answer belongs to a prompt of this input; "
@@ -97,10 +99,22 @@ def _prices(job_file: str | None, job: "JobConfig") -> "tuple[PriceList, str | N
     return make_prices(job), next((name for names in job_models(job) for name in names), None)
 
 
-def _render_json(status: "RunStatus") -> str:
+def _live(results: str) -> "Live | None":
+    """What the run tells that holds the results file; None where it does not answer soon."""
+    from batchchat.control.client import ask
+    from batchchat.control.messages import Request
+
+    reply = ask(results, Request(command="status"))
+    return None if reply is None else reply.live
+
+
+def _render_json(status: "RunStatus", live: "Live | None") -> str:
     import msgspec
 
-    return msgspec.json.format(msgspec.json.encode(_plain(status)), indent=2).decode() + "\n"
+    from batchchat.cli.live_text import live_object
+
+    whole = {**_plain(status), "live": None if live is None else live_object(live)}
+    return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode() + "\n"
 
 
 def _plain(status: "RunStatus") -> dict[str, object]:
@@ -111,7 +125,8 @@ def _plain(status: "RunStatus") -> dict[str, object]:
     return {**msgspec.structs.asdict(status), "usage": usage}
 
 
-def _render_text(status: "RunStatus") -> str:
+def _render_text(status: "RunStatus", live: "Live | None") -> str:
+    from batchchat.cli.live_text import render_live
     from batchchat.durations import render_speed
     from batchchat.progress import visible
 
@@ -142,7 +157,8 @@ def _render_text(status: "RunStatus") -> str:
     if status.running is not None:
         running = f" (a run is going on{f': {status.running}' if str(status.running) else ''})"
     lines = (f"{name:<{left}}  {value:>{right}}" for name, value in shown)
-    return "\n".join(visible(line) for line in (f"{status.results}{running}", *lines)) + "\n"
+    text = "\n".join(visible(line) for line in (f"{status.results}{running}", *lines)) + "\n"
+    return text if live is None else f"{text}\n{render_live(live)}"
 
 
 def _cost(status: "RunStatus") -> str | None:

@@ -113,6 +113,7 @@ class HostLimiter(Limiter):
                 self.admitted += 1
                 send = _HostSend(loop.time(), tokens, start.seq)
                 self._holds.take_pass(send)
+                self._history.note(send.at)
                 self._quota.sent(send, tokens, send.at)
                 return send
             return None

@@ -18,6 +18,7 @@ from batchchat.results.files import RunFiles
 from batchchat.results.lock import Holder, is_locked, read_holder
 from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge
 from batchchat.results.stored import outcome_from_object
+from batchchat.results.summary import read_summary
 
 __all__ = ["RunStatus", "read_answered", "read_status"]
 
@@ -42,7 +43,8 @@ class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
         cost_usd: US dollars for ``usage``; None where no prices are asked for, or a model has none.
         unpriced: Models without a price, the empty name where none is told; each with its number of answers.
         price_sources: Where the prices come from.
-        rate_per_s: Answers a second between the first and the last one; None where there are fewer than two.
+        rate_per_s: Answers a second of the latest run, from its start to its last answer; where no summary tells of it,
+            between the first and the last one; None where there are fewer than two.
         first_finished_at: UTC.
         last_finished_at: UTC.
         running: The run that holds the file now, its fields None where the summary does not tell; None for no run.
@@ -93,7 +95,7 @@ def read_status(
         raise ConfigError(f"{files.results} is no file; expected the path of a results file")
     # Asked before reading: lines that a run adds later are whole or the last.
     locked = is_locked(files.results)
-    answers = _Answers(running=locked, prices=prices, model=model)
+    answers = _Answers(running=locked, prices=prices, model=model, began=_latest_start(files.summary))
     for line in _read_lines(files.results, files.results):
         answers.add(line, files.results)
     failures = _read_failures(files, answers.ids)
@@ -139,14 +141,22 @@ def read_answered(files: RunFiles) -> IdTable:
 class _Answers:
     """Adds up the lines of a results file."""
 
-    def __init__(self, *, running: bool, prices: PriceList | None = None, model: str | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        running: bool,
+        prices: PriceList | None = None,
+        model: str | None = None,
+        began: datetime | None = None,
+    ) -> None:
         self.ids = IdTable()
         self.duplicates = self.torn = self.without_usage = 0
         self._prices, self._model = PriceList(library=False) if prices is None else prices, model
         self._spending = Budget()
         self.first: datetime | None = None
         self.last: datetime | None = None
-        self._running = running
+        self._running, self._began = running, began
+        self._lately = 0
 
     def add(self, line: RawLine | Damage, path: str) -> None:
         """Counts one line.
@@ -173,7 +183,9 @@ class _Answers:
         return self._spending.spent
 
     def rate_per_s(self) -> float | None:
-        """Answers a second from the first to the last."""
+        """Answers a second of the latest run; without its start, from the first to the last."""
+        if self._began is not None and self._lately and self.last is not None and self.last > self._began:
+            return self._lately / (self.last - self._began).total_seconds()
         if self.first is None or self.last is None or self.last <= self.first:
             return None
         return (len(self.ids) - 1) / (self.last - self.first).total_seconds()
@@ -188,6 +200,7 @@ class _Answers:
         if at.timestamp() > 0:
             self.first = at if self.first is None else min(self.first, at)
             self.last = at if self.last is None else max(self.last, at)
+            self._lately += self._began is not None and at >= self._began
 
     def _add_cost(self, outcome: Outcome) -> None:
         if outcome.reused_from is not None:
@@ -216,6 +229,16 @@ class _Failures:
         outcome = outcome_from_object(judged.obj)
         if outcome.error is not None and outcome.id not in answered and self.ids.add(outcome.id):
             self.by_type[outcome.error.type] = self.by_type.get(outcome.error.type, 0) + 1
+
+
+def _latest_start(summary: str | None) -> datetime | None:
+    """When the latest run began, as its summary tells."""
+    started = (read_summary(summary) or {}).get("started_at") if summary is not None else None
+    try:
+        at = datetime.fromisoformat(started) if isinstance(started, str) else None
+    except ValueError:
+        return None
+    return at if at is not None and at.tzinfo is not None else None
 
 
 def _read_failures(files: RunFiles, answered: IdTable) -> _Failures:

@@ -11,7 +11,7 @@ from batchchat.cli import main
 from batchchat.version import VERSION
 from tests.runs import BATCHCHAT
 
-COMMANDS = ["run", "check", "status", "convert", "serve", "model", "providers", "schema"]
+COMMANDS = ["run", "check", "status", "pause", "resume", "set-rate", "convert", "serve", "model", "providers", "schema"]
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

@@ -99,6 +99,7 @@ def test_json_has_every_figure(folder):
         "first_finished_at": "2026-11-25T10:03:11.120000Z",
         "last_finished_at": "2026-11-25T10:03:11.120000Z",
         "running": None,
+        "live": None,
     }
 
 

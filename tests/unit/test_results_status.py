@@ -61,6 +61,27 @@ def test_rate_is_that_between_first_and_last_answer(tmp_path, build):
     assert status.usage.input_tokens == 27
 
 
+def test_rate_leaves_out_the_time_between_runs(tmp_path):
+    """Three answers of yesterday, and then one every two seconds."""
+    path = tmp_path / "r.jsonl"
+    began = FINISHED_AT + timedelta(days=1)
+    times = [FINISHED_AT + timedelta(seconds=n) for n in range(3)]
+    times += [began + timedelta(seconds=second) for second in (2, 4, 6, 8)]
+    path.write_bytes(b"".join(answer(number, finished_at=time) for number, time in enumerate(times)))
+    files = name_files(str(path))
+    write_summary(files.summary, {"started_at": began})
+    assert read_status(files).rate_per_s == 0.5
+
+
+@pytest.mark.parametrize("started", ["yesterday", 7, None, "2026-11-25T10:03:11", "9999-12-31T23:59:59Z"])
+def test_start_that_cannot_be_true_leaves_the_rate_between_first_and_last(tmp_path, started):
+    path = tmp_path / "r.jsonl"
+    path.write_bytes(answer(1) + answer(2, finished_at=FINISHED_AT + timedelta(seconds=2)))
+    files = name_files(str(path))
+    write_summary(files.summary, {"started_at": started})
+    assert read_status(files).rate_per_s == 0.5
+
+
 @pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
 async def test_running_run_is_told_and_not_disturbed(tmp_path, ending):
     files = run_files(str(tmp_path / f"r.jsonl{ending}"))
