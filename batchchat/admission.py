@@ -5,6 +5,7 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from batchchat.budget import NoRoomError
 from batchchat.errors import ProviderError
 from batchchat.limits import Limiter, Send
 from batchchat.meter import Meter, Trip
@@ -116,16 +117,19 @@ class Admission:
         send = self._sends.get(task) if task is not None else None
         return self._limiter.observed(send, told) if send is not None else None
 
-    async def expect(self, request: ChatRequest) -> None:
-        """Tells what the running task asks for next; waits until the budget has room for it.
+    async def expect(self, request: ChatRequest, *, patient: bool = True) -> None:
+        """Tells what the running task asks for next; waits until the budget has room for it, if it is ``patient``.
 
         Raises:
-            Abandoned: Nothing new is sent any more.
+            Abandoned: Nothing new is sent any more, or there is no room now.
             ProviderError: There is a budget, and no price for the model.
         """
         if self.closed:
             raise Abandoned
-        trip = await self._meter.begin(request, ahead=self._limiter.counts_tokens)
+        try:
+            trip = await self._meter.begin(request, ahead=self._limiter.counts_tokens, patient=patient)
+        except NoRoomError:
+            raise Abandoned from None
         if (task := asyncio.current_task()) is not None:
             self._trips[task] = trip
         if self.closed:
@@ -151,6 +155,23 @@ class Admission:
             self._limiter.correct(send, 0)
         self._meter.fail(trip, error)
 
+    def drop(self) -> bool:
+        """Counts the running task's attempt as given up, while its prompt goes on; whether it had been sent."""
+        _, trip, send = self._end_trip()
+        if trip is None:
+            return False
+        if send is not None and not trip.sent:
+            self._limiter.correct(send, 0)
+        self._meter.drop(trip)
+        return trip.sent
+
+    def on_way_s(self, task: asyncio.Task[Any] | None) -> float:
+        """Seconds for which the task's request has been on its way; 0 where none is."""
+        send = self._sends.get(task) if task is not None else None
+        if send is None or send.in_transit or task not in self.in_flight:
+            return 0.0
+        return asyncio.get_running_loop().time() - send.at
+
     def forget(self) -> float | None:
         """Ends the running task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
         task = asyncio.current_task()
@@ -159,6 +180,8 @@ class Admission:
         if (trip := self._trips.pop(task, None)) is not None:
             self._meter.drop(trip)
         self._forget_send(task)
+        if self.wire_times is not None:
+            self.wire_times.pop(task, None)
         return self._began_at.pop(task, None)
 
     def _end_trip(self) -> tuple[asyncio.Task[Any] | None, Trip | None, Send | None]:

@@ -11,7 +11,11 @@ import msgspec
 from batchchat.prices import Priced, money
 from batchchat.records import Usage
 
-__all__ = ["Budget", "Spent"]
+__all__ = ["Budget", "NoRoomError", "Spent"]
+
+
+class NoRoomError(Exception):
+    """A request that does not wait for the budget does not fit now."""
 
 
 class _Waiter(NamedTuple):
@@ -83,6 +87,10 @@ class Budget:
                 self._line = deque(each for each in self._line if each is not waiter)
                 self._look()
             raise
+
+    def has_room(self, usd: Decimal) -> bool:
+        """Whether ``hold`` would not wait."""
+        return not self._line and self._fits(usd)
 
     def release(self, usd: Decimal) -> None:
         """Gives back what ``hold`` took; what the request did cost is told with ``spend`` before."""

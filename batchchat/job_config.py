@@ -20,6 +20,7 @@ __all__ = [
     "PromptConfig",
     "RetryConfig",
     "StopConfig",
+    "StragglersConfig",
     "TelemetryConfig",
     "TimeoutConfig",
 ]
@@ -121,6 +122,17 @@ class TimeoutConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     run_s: Seconds = msgspec.field(name="run", default=0.0)
 
 
+class StragglersConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What is done about the last few prompts where they take long.
+
+    Attributes:
+        second_attempt_s: Time after which one gets a second request beside the first, once no other is left to
+            begin; it may cost twice. 0 for none.
+    """
+
+    second_attempt_s: Seconds = msgspec.field(name="second_attempt", default=0.0)
+
+
 class StopConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The user's own limits; beyond them the run stops.
 
@@ -176,6 +188,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         tokens_per_minute: Tokens a minute, estimated before and corrected by what the service counts.
         retry: Further attempts after a failed one.
         timeout: Longest times.
+        stragglers: What is done about the last few prompts where they take long.
         stop: The user's own limits.
         run: When the run may send.
         breaker: When the service counts as dead, so that the run waits for it; ``off`` for never.
@@ -217,6 +230,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     tokens_per_minute: Count | None = None
     retry: RetryConfig = RetryConfig()
     timeout: TimeoutConfig = TimeoutConfig()
+    stragglers: StragglersConfig = StragglersConfig()
     stop: StopConfig = StopConfig()
     run: RunConfig = RunConfig()
     breaker: Annotated[BreakerConfig, Meta(extra={"off": {"failures": 0}})] = BreakerConfig()

@@ -57,6 +57,7 @@ class JobRun:
         self._errors_are_input = is_input(self._files.errors, job)
         self._stop_reason: StopReason | None = None
         self._pool: WorkerPool[ToDo] | None = None
+        self._worker: Worker | None = None
         self._order = InputOrder() if job.output.order == "input" else None
         stop = lambda why: self.stop(StopReason(kind="limit", message=why))  # noqa: E731
         self._limiter = make_limiter(job, observer, lambda: self._provider, stop)
@@ -231,6 +232,7 @@ class JobRun:
                 breaker=breaker,
             )
             self._tally.attempts = worker.attempts
+            self._worker = worker
             self._control.begin(plan, worker)
             if not (job.dedup or job.reuse):
                 await self._work(worker.complete_prompt, output)
@@ -261,7 +263,10 @@ class JobRun:
             await self._handle(item, ask, delivery)
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
-        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self._admission.in_flight)
+        keep = self._admission.in_flight
+        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=keep)
+        if self._worker is not None and (second_s := job.stragglers.second_attempt_s):
+            self._pool.ended = self._worker.allow_second_attempts(second_s, lambda: source.exhausted)
         delivery = Delivery(
             output,
             order=self._order,
@@ -354,6 +359,7 @@ class JobRun:
             requests=self._limiter.admitted,
             spent=self._meter.budget.spent,
             price_sources=self._meter.prices.sources,
+            second_attempts=0 if self._worker is None else self._worker.second_attempts,
         )
 
 

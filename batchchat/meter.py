@@ -7,7 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
-from batchchat.budget import Budget
+from batchchat.budget import Budget, NoRoomError
 from batchchat.errors import ConfigError, InvalidRequestError, ProviderError
 from batchchat.prices import Priced, PriceList
 from batchchat.providers.base import ChatRequest, end_if_cancelled, text_of
@@ -93,13 +93,15 @@ class Meter:
         self.prices.load()
         self._price(None)
 
-    async def begin(self, request: ChatRequest, *, ahead: bool = False) -> Trip:
+    async def begin(self, request: ChatRequest, *, ahead: bool = False, patient: bool = True) -> Trip:
         """Waits until the budget has room for one more attempt.
 
         Args:
             ahead: Whether this one has to be estimated in any case.
+            patient: Whether it waits.
 
         Raises:
+            NoRoomError: It does not wait, and does not fit now.
             ProviderError: There is a budget, and no price for the model.
         """
         trip = Trip(request, request.model or self._model)
@@ -111,7 +113,7 @@ class Meter:
         bound = most_output(request.params)
         trip.likely = estimate.likely + (round(self._mean_output) if bound is None else bound)
         if limited:
-            await self._hold(trip, estimate, bound)
+            await self._hold(trip, estimate, bound, patient=patient)
         return trip
 
     async def settle(self, trip: Trip, completion: Completion) -> Completion:
@@ -148,7 +150,7 @@ class Meter:
         else:
             self._release(trip)
 
-    async def _hold(self, trip: Trip, estimate: Estimate, bound: int | None) -> None:
+    async def _hold(self, trip: Trip, estimate: Estimate, bound: int | None, *, patient: bool) -> None:
         trip.price = self._price(trip.request.model)
         if trip.price is None:
             raise InvalidRequestError(self._no_price(trip.request.model))
@@ -157,6 +159,8 @@ class Meter:
             trip.price.cost(Usage(input_tokens=sent, output_tokens=received))
             for received in (self._most_output(bound), self._known_output(bound))
         )
+        if not patient and not self.budget.has_room(most):
+            raise NoRoomError
         trip.held = await self.budget.hold(most, alone=alone)
 
     def _price(self, model: str | None) -> Priced | None:

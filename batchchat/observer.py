@@ -69,6 +69,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
             estimated.
         attempts: HTTP exchanges of this run by what came of them: ``answered`` or an error type.
         requests: All requests that were let out, fetches of nonces included.
+        second_attempts: Requests that went out beside a slow one for the same prompt; of two that were sent one was
+            given up, and counts as ``cancelled`` in ``attempts``.
         first_answers: Id and text of the first answers of this run, at most three.
         estimated_requests: Requests any part of whose usage is an estimate.
         cost_usd: US dollars for ``usage``; None where a model has no price.
@@ -97,6 +99,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None = None
     unpriced: dict[str, int] = {}
     price_sources: tuple[str, ...] = ()
+    second_attempts: int = 0
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,11 @@ class PromptSource(Generic[T]):
         return item
 
     @property
+    def exhausted(self) -> bool:
+        """Whether every item has been taken."""
+        return self._ended and not self._ready
+
+    @property
     def failed(self) -> BaseException | None:
         """What reading the input raised."""
         return self._error
@@ -136,6 +141,10 @@ class WorkerPool(Generic[T]):
         handle: One item's whole life; what it raises ends the pool.
         tasks: How many items are held at the same time.
         keep: Tasks that have a request on the wire; ``drain`` lets these finish.
+
+    Attributes:
+        writing: Tasks that have something to be written; nobody ends these.
+        ended: Called by each task that finds no further item; None for nobody.
     """
 
     def __init__(
@@ -147,6 +156,7 @@ class WorkerPool(Generic[T]):
         keep: set[asyncio.Task[Any]],
     ) -> None:
         self._source, self._handle, self._size, self._keep = source, handle, tasks, keep
+        self.ended: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self.writing: set[asyncio.Task[Any]] = set()
         self._draining = False
@@ -189,5 +199,7 @@ class WorkerPool(Generic[T]):
         while not self._draining:
             item = await self._source.next()
             if item is None:
+                if self.ended is not None:
+                    self.ended()
                 return
             await self._handle(item)

@@ -60,11 +60,13 @@ def _headline(report: RunReport) -> str:
     finished = report.answered + report.failed
     speed = f", {render_speed(finished / report.duration_s)}" if finished and report.duration_s else ""
     attempts = sum(report.attempts.values())
-    failed_attempts = attempts - report.attempts.get("answered", 0)
+    failed_attempts = attempts - report.attempts.get("answered", 0) - report.attempts.get("cancelled", 0)
     parts.append(f"in {render_duration(report.duration_s)}{speed}")
     line = ", ".join(parts)
     if failed_attempts > report.failed:
         line += f"; {failed_attempts} of {attempts} attempts failed"
+    if report.second_attempts:
+        line += f"; {report.second_attempts} second attempts"
     return line + _cost(report)
 
 

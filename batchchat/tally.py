@@ -76,6 +76,7 @@ class Tally:
         requests: int,
         spent: Spent,
         price_sources: tuple[str, ...],
+        second_attempts: int,
     ) -> RunReport:
         """The run's report with these counts."""
         return RunReport(
@@ -98,6 +99,7 @@ class Tally:
             price_sources=price_sources,
             attempts=dict(self.attempts),
             requests=requests,
+            second_attempts=second_attempts,
             failures=self.failures(),
             first_answers=tuple(self._first),
         )

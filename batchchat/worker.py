@@ -23,6 +23,7 @@ from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Us
 from batchchat.retry import RetryPolicy, attempts
 from batchchat.spared_attempts import SparedAttempts
 from batchchat.stopping import StopRules
+from batchchat.stragglers import Stragglers
 
 __all__ = ["Worker"]
 
@@ -47,6 +48,7 @@ class Worker:
     Attributes:
         attempts: Attempts by what came of them.
         lives: What the prompts that are under way have gone through, by their tasks.
+        stragglers: Makes second attempts; None where there are none.
     """
 
     def __init__(
@@ -80,6 +82,30 @@ class Worker:
         if breaker is not None:
             self._try = SparedAttempts(self._try, breaker)
         self.lives: dict[asyncio.Task[Any] | None, Life] = {}
+        self.stragglers: Stragglers | None = None
+
+    def allow_second_attempts(self, after_s: float, all_begun: Callable[[], bool]) -> Callable[[], None]:
+        """Lets the last prompts have a second attempt beside a slow one; see ``Stragglers``.
+
+        Returns:
+            What is to be called when the input has ended.
+        """
+        self.stragglers = Stragglers(
+            after_s,
+            provider=self._provider,
+            admission=self._admission,
+            slots=self._slots,
+            lives=self.lives,
+            all_begun=all_begun,
+            count=self._count,
+            failed=self._failed_beside,
+        )
+        return self.stragglers.look
+
+    @property
+    def second_attempts(self) -> int:
+        """How many were sent."""
+        return 0 if self.stragglers is None else self.stragglers.begun
 
     async def complete_prompt(
         self, prompt: Prompt, fingerprint: str, deliver: Callable[[Outcome], Awaitable[None]]
@@ -264,7 +290,10 @@ class Worker:
         try:
             await self._admission.expect(request)
             life.begin()
-            completion = await self._provider.complete(request)
+            if self.stragglers is None:
+                completion = await self._provider.complete(request)
+            else:
+                completion = await self.stragglers.complete(request, life)
         except ProviderError as error:
             self._admission.fail(error)
             self._failed(error, life)
@@ -306,6 +335,14 @@ class Worker:
         if not again:
             life.judged = True
             self._judge(life.prompt.id, error)
+
+    def _failed_beside(self, error: ProviderError, life: Life) -> None:
+        """Tells of a failed attempt that has another one of the same prompt beside it."""
+        self._count(error.type)
+        life.last_error = error
+        if error.retry_after_s and not self._rules.wait_too_long(error):
+            self._limiter.pause(error.retry_after_s)
+        self._observer.attempt_failed(life.prompt.id, life.attempts, error, True)
 
     def _worth_retrying(self, error: ProviderError, life: Life) -> bool:
         limit = self._policy.retries if error.retry_limit is None else min(self._policy.retries, error.retry_limit)

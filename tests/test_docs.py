@@ -26,7 +26,7 @@ _LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 
 
 def command(name: str) -> click.Command:
-    return importlib.import_module(f"batchchat.cli.{name}").command
+    return importlib.import_module(f"batchchat.cli.{name.replace('-', '_')}").command
 
 
 def options_of(name: str) -> set[str]:
@@ -84,7 +84,7 @@ def test_every_command_is_in_the_readme(name: str) -> None:
 
 
 def test_readme_names_no_command_that_does_not_exist() -> None:
-    named = set(re.findall(r"`batchchat ([a-z]+)", GUIDES))
+    named = set(re.findall(r"`batchchat ([a-z-]+)", GUIDES))
     assert named <= set(_COMMANDS)
 
 

@@ -192,6 +192,14 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {"metavar": "DUR", "help": "Longest time to wait for a service that is dead; 0 for any.  [default: 1h]"},
     ),
     (
+        ("--second-attempt",),
+        "stragglers.second_attempt",
+        {
+            "metavar": "DUR",
+            "help": "Ask the last prompts once more beside a request that takes longer than that.  [default: none]",
+        },
+    ),
+    (
         ("--max-failures",),
         "stop.max_failures",
         {"metavar": "N|P%", "help": "Stop when more prompts than that have failed."},

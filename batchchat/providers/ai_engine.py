@@ -69,6 +69,7 @@ class AIEngine:
     """Provider ``ai-engine``: one site, one nonce for all workers."""
 
     kind: ClassVar[str] = "ai-engine"
+    keeps_conversations: ClassVar[bool] = True
     Config: ClassVar[type[msgspec.Struct]] = AIEngineConfig
     url: ClassVar[str | None] = None
     api_endpoint: ClassVar[str] = "/wp-json/mwai-ui/v1/chats/submit"

@@ -43,6 +43,7 @@ class LocalModel:
     """Provider ``local``: a model in GGUF form, run on this machine; no account and no network."""
 
     kind: ClassVar[str] = "local"
+    keeps_conversations: ClassVar[bool] = False
     free: ClassVar[bool] = True
     Config: ClassVar[type[msgspec.Struct]] = LocalConfig
 

@@ -44,6 +44,7 @@ class OpenAIChat:
     """Provider ``openai``: any service or local server with ``/chat/completions`` or ``/responses``."""
 
     kind: ClassVar[str] = "openai"
+    keeps_conversations: ClassVar[bool] = False
     Config: ClassVar[type[msgspec.Struct]] = OpenAIChatConfig
 
     def __init__(self, config: OpenAIChatConfig, context: ProviderContext) -> None:

@@ -70,6 +70,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--timezone", "Europe/Berlin", "Asia/Tokyo", "run.timezone", "Europe/Berlin", None),
     ("--breaker", "off", "on", "breaker", BreakerConfig(failures=0), BreakerConfig()),
     ("--max-outage", "2h", "0", "breaker.max_open", 7200.0, 3600.0),
+    ("--second-attempt", "30s", "1m", "stragglers.second_attempt", 30.0, 0.0),
     ("--max-failures", "2%", "7", "stop.max_failures", "2%", None),
     ("--budget", "2", "3", "stop.budget_usd", 2.0, None),
     ("--limit", "10", "11", "limit", 10, None),
@@ -92,7 +93,8 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
 NAMES = [option for option, *_ in OPTIONS]
 # The field of JobConfig where it is not named like the key.
 FIELDS = {"grace": "grace_s", "max_wait": "max_wait_s", "connect": "connect_s", "idle": "idle_s", "attempt": "attempt_s",
-          "prompt": "prompt_s", "run": "run_s", "max_open": "max_open_s"}  # fmt: skip
+          "prompt": "prompt_s", "run": "run_s", "max_open": "max_open_s",
+          "second_attempt": "second_attempt_s"}  # fmt: skip
 
 
 def variable(option: str) -> str:
