@@ -81,4 +81,6 @@ async def test_race_that_is_close_every_time_leaves_one_line_each(files, latency
         report = await run(server, prompts, results, stragglers__second_attempt="50ms", concurrency=32)
     assert_all_answered(results, range(16))
     assert report.attempts["answered"] == 16
-    assert sum(report.attempts.values()) == 16 + report.second_attempts == len(server.chats)
+    assert sum(report.attempts.values()) == 16 + report.second_attempts
+    # One that is given up while its connection is made never comes to the server.
+    assert 16 <= len(server.chats) <= 16 + report.second_attempts

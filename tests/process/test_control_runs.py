@@ -40,6 +40,9 @@ def prompts(tmp_path: Path) -> Path:
     return write_prompts(tmp_path / "prompts.jsonl", 60)
 
 
+SLOW = ("--concurrency", "3", "--rate", "3/s")  # so that a run does not end before another command has started
+
+
 def call(*arguments: object, **options) -> tuple[int, str, str]:
     process = subprocess.run([*BATCHCHAT, *map(str, arguments)], capture_output=True, text=True, timeout=50, **options)
     return process.returncode, process.stdout, process.stderr
@@ -47,7 +50,7 @@ def call(*arguments: object, **options) -> tuple[int, str, str]:
 
 def test_pause_set_rate_and_resume_from_another_shell(server: Server, prompts: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    process = start_run(server, prompts, results, "--concurrency", "3")
+    process = start_run(server, prompts, results, *SLOW)
     server.wait_for_chats(6)
     code, out, err = call("pause", results)
     assert (code, err) == (0, "")
@@ -78,7 +81,7 @@ def test_pause_set_rate_and_resume_from_another_shell(server: Server, prompts: P
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_paused_run_obeys_signals(server: Server, prompts: Path, tmp_path: Path, number: int, code: int) -> None:
     results = tmp_path / "results.jsonl"
-    process = start_run(server, prompts, results, "--concurrency", "3")
+    process = start_run(server, prompts, results, *SLOW)
     server.wait_for_chats(6)
     assert call("pause", results)[0] == 0
     kill(process, number)
@@ -89,7 +92,7 @@ def test_paused_run_obeys_signals(server: Server, prompts: Path, tmp_path: Path,
 
 def test_run_after_a_killed_one_takes_its_socket(server: Server, prompts: Path, tmp_path: Path) -> None:
     results = tmp_path / "results.jsonl"
-    process = start_run(server, prompts, results, "--concurrency", "2")
+    process = start_run(server, prompts, results, *SLOW)
     server.wait_for_chats(4)
     assert call("pause", results)[0] == 0
     kill(process)
@@ -97,11 +100,12 @@ def test_run_after_a_killed_one_takes_its_socket(server: Server, prompts: Path, 
     code, _, err = call("resume", results)
     assert code == 2
     assert "no run is going on there" in err
-    again = start_run(server, prompts, results, "--concurrency", "2")
+    again = start_run(server, prompts, results, *SLOW)
     server.wait_for_chats(8)
     code, out, _ = call("status", results, "--json")
     live = json.loads(out)["live"]
     assert (live["pid"], live["holds"]) == (again.pid, []), "a pause ends with its run"
+    assert call("set-rate", results, "none")[0] == 0
     assert finish(again)[0] == 0
     assert_all_answered(results, range(60))
 
@@ -109,11 +113,12 @@ def test_run_after_a_killed_one_takes_its_socket(server: Server, prompts: Path, 
 def test_run_without_home_terminal_or_runtime_folder_is_found(server: Server, prompts: Path, tmp_path: Path) -> None:
     """A run from cron and a shell that has a runtime folder."""
     results = tmp_path / "results.jsonl"
-    process = start_command(run_arguments(server, prompts, results, "--concurrency", "2"), env={"LANG": "C"})
+    process = start_command(run_arguments(server, prompts, results, *SLOW), env={"LANG": "C"})
     server.wait_for_chats(2)
     with tempfile.TemporaryDirectory() as runtime:
         assert call("pause", results, env={**os.environ, "XDG_RUNTIME_DIR": runtime})[0] == 0
         assert call("resume", results, env={"XDG_RUNTIME_DIR": runtime})[0] == 0
+    assert call("set-rate", results, "none")[0] == 0
     assert finish(process)[0] == 0
 
 
@@ -121,7 +126,7 @@ def test_run_that_is_stopped_by_the_system_is_told_from_its_files(
     server: Server, prompts: Path, tmp_path: Path
 ) -> None:
     results = tmp_path / "results.jsonl"
-    process = start_run(server, prompts, results, "--concurrency", "2")
+    process = start_run(server, prompts, results, *SLOW)
     server.wait_for_chats(4)
     kill(process, signal.SIGSTOP)
     try:
@@ -135,6 +140,7 @@ def test_run_that_is_stopped_by_the_system_is_told_from_its_files(
         assert "does not answer" in err
     finally:
         kill(process, signal.SIGCONT)
+    assert call("set-rate", results, "none")[0] == 0
     code, _, err = finish(process)
     assert code == 0
     assert "paused" not in err, "what was given up is not done later"
