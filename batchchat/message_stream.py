@@ -1,6 +1,7 @@
 """Text for people, on a stream that may be full, closed, stopped or read by nobody: it never makes a run wait."""
 
 import contextlib
+import json
 import os
 import select
 import stat
@@ -8,6 +9,7 @@ import sys
 import threading
 import time
 from collections import deque
+from datetime import UTC, datetime
 from typing import Any, TextIO
 from weakref import WeakValueDictionary
 
@@ -53,7 +55,7 @@ class MessageStream:
         self._by_thread = self._fd is not None and os.isatty(self._fd)
         self._held: deque[bytes] = deque()
         self._held_bytes = self._left_out = 0
-        self._broken = False
+        self._broken = self._as_json = False
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
 
@@ -87,6 +89,7 @@ class MessageStream:
     def _take(self, fd: int, text: str) -> None:
         with contextlib.suppress(OSError, ValueError):
             self.stream.flush()  # what others have written there comes first
+        self._as_json = text.startswith('{"')
         data = text.encode(getattr(self.stream, "encoding", None) or "utf-8", "backslashreplace")
         with self._changed:
             if not self._held and not self._by_thread:
@@ -126,7 +129,10 @@ class MessageStream:
 
     def _tell_left_out(self) -> None:
         if self._left_out:
-            self._add(f"batchchat: {self._left_out} messages are left out here, as nobody read them\n".encode())
+            told = f"{self._left_out} messages are left out here, as nobody read them"
+            now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+            line = {"time": now, "event": "notice", "message": told}
+            self._add(f"{json.dumps(line) if self._as_json else f'batchchat: {told}'}\n".encode())
             self._left_out = 0
 
     def _give_up(self) -> None:

@@ -1,5 +1,6 @@
 """Words for people never make a run wait, whatever is done to the stream that they go to."""
 
+import json
 import os
 import threading
 import time
@@ -50,20 +51,25 @@ def test_what_a_full_pipe_does_not_take_is_read_later_in_order(pipe: tuple[int, 
     assert b"".join(parts).decode() == "".join(lines)
 
 
-def test_what_is_beyond_every_measure_is_left_out_and_told(pipe: tuple[int, int]) -> None:
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_what_is_beyond_every_measure_is_left_out_and_told(pipe: tuple[int, int], form: str) -> None:
+    """In JSON, every line is an object."""
     reading, writing = pipe
     stream, parts = stream_on(writing), []
     for number in range(3000):
-        stream.write(f"line {number} {'x' * 1000}\n")
+        line = f"line {number} {'x' * 1000}"
+        stream.write((line if form == "text" else json.dumps({"event": "notice", "message": line})) + "\n")
     thread = read_all(reading, parts)
     stream.end(30)
-    stream.write("last\n")
+    stream.write("last\n" if form == "text" else '{"message": "last"}\n')
     stream.end(30)
     os.close(writing)
     thread.join()
-    *most, told, last = b"".join(parts).decode().splitlines()
+    lines = b"".join(parts).decode().splitlines()
+    *most, told, last = lines if form == "text" else [json.loads(line)["message"] for line in lines]
     assert [line.split()[1] for line in most] == [str(number) for number in range(len(most))]
-    assert told == f"batchchat: {3000 - len(most)} messages are left out here, as nobody read them"
+    begin = "batchchat: " if form == "text" else ""
+    assert told == f"{begin}{3000 - len(most)} messages are left out here, as nobody read them"
     assert last == "last"
 
 
