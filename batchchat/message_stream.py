@@ -116,7 +116,7 @@ class MessageStream:
         self._tell_left_out()
         self._add(data)
         if self._thread is None:
-            self._thread = threading.Thread(target=self._write_held, args=(fd,), name="batchchat-messages", daemon=True)
+            self._thread = threading.Thread(target=self._write_held, args=(fd,), name="messages", daemon=True)
             try:
                 self._thread.start()
             except RuntimeError:  # the system gives no thread: words are not worth a wait
