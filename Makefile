@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt bench chaos audit clean
+.PHONY: run test check fmt bench chaos fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -15,6 +15,7 @@ help:
 	@echo "make fmt    format the code"
 	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
 	@echo "make audit  look the locked versions up among known vulnerabilities"
+	@echo "make fuzz   feed every parser hostile bytes; TARGET=, SECONDS= (60 for each) narrow it"
 	@echo "make bench  measure pacing and cost per prompt"
 
 $(VENV)/.run: pyproject.toml
@@ -59,6 +60,9 @@ chaos: $(VENV)/.test
 
 audit:
 	@PYTHON=$(PYTHON) .ci/audit
+
+fuzz: $(VENV)/.test
+	nice $(BIN)/python -W ignore -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
 clean:
 	rm -rf $(VENV) results

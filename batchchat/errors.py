@@ -1,4 +1,4 @@
-"""Everything that can go wrong, as one tree; the lowest layer, it imports nothing of ours.
+"""Everything that can go wrong, as one tree; it imports nothing of ours but what makes messages fit to be shown.
 
 BatchchatError
 ├─ ConfigError             usage or job file: path, line, key path, what was expected      exit 2
@@ -19,6 +19,8 @@ Errors above ``ProviderError`` reach the user as one sentence: where, what was f
 """
 
 from typing import ClassVar, Literal
+
+from batchchat.one_line import one_line
 
 __all__ = [
     "AttachmentError",
@@ -67,9 +69,12 @@ ErrorType = Literal[
 
 
 class BatchchatError(Exception):
-    """Root of the tree; its text is one sentence fit for a user."""
+    """Root of the tree; its text is one sentence fit for a user, on one line."""
 
     exit_code: ClassVar[int] = 1
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(one_line(message))
 
 
 class ConfigError(BatchchatError):
@@ -87,7 +92,7 @@ class ConfigError(BatchchatError):
     def __init__(
         self, message: str, *, path: str | None = None, line: int | None = None, key: str | None = None
     ) -> None:
-        self.message, self.path, self.line, self.key = message, path, line, key
+        self.message, self.path, self.line, self.key = one_line(message), path, line, key
         place = f"{path}:{line}" if path and line else path
         super().__init__(": ".join(part for part in (place, key, message) if part))
 
@@ -108,7 +113,7 @@ class PromptFileError(BatchchatError):
     exit_code = 3
 
     def __init__(self, path: str, reason: str, line_number: int | None = None) -> None:
-        self.path, self.reason, self.line_number = path, reason, line_number
+        self.path, self.reason, self.line_number = path, one_line(reason), line_number
         place = f"{path}:{line_number}" if line_number is not None else path
         super().__init__(f"{place}: {reason}")
 
@@ -170,7 +175,7 @@ class ProviderError(BatchchatError):
         stops_run: bool | None = None,
     ) -> None:
         super().__init__(message)
-        self.message, self.status, self.partial = message, status, partial
+        self.message, self.status, self.partial = str(self), status, partial
         self.retry_after_s, self.retry_limit = retry_after_s, retry_limit
         if stops_run is not None:
             self.stops_run = stops_run

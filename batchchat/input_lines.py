@@ -12,12 +12,12 @@ from batchchat.responses_input import chat_from_responses
 if TYPE_CHECKING:
     from batchchat.templates import Template
 
-__all__ = ["Ask", "checked_id", "has_text", "read_ask", "take_id"]
+__all__ = ["MOST_ID_BITS", "Ask", "checked_id", "has_text", "read_ask", "take_id"]
 
 _SHOWN_FIELDS = 20
 # Python writes no longer integers as text, and an id is shown in messages.
 _MOST_ID_DIGITS = 4000
-_MOST_ID_BITS = (10**_MOST_ID_DIGITS - 1).bit_length()
+MOST_ID_BITS = (10**_MOST_ID_DIGITS - 1).bit_length()
 # The way of delivery is the provider's own affair.
 _NO_PARAMS = frozenset(("messages", "model", "stream", "stream_options"))
 
@@ -139,7 +139,7 @@ def checked_id(value: Any, field: str) -> PromptId:
         return value
     if isinstance(value, bool) or not isinstance(value, int):
         raise _unexpected("text or an integer", field, value)
-    if value.bit_length() > _MOST_ID_BITS:
+    if value.bit_length() > MOST_ID_BITS:
         raise ValueError(f"found an id of more than {_MOST_ID_DIGITS} digits in {field!r}, expected a shorter one")
     return value
 

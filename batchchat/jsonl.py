@@ -6,10 +6,11 @@ library or an explicit stack: integers beyond 64 bits, halves of surrogate pairs
 
 import json
 from collections.abc import Iterator, Mapping
-from decimal import Decimal
 from typing import Any, BinaryIO, NoReturn
 
 import orjson
+
+from batchchat.long_integers import integer_digits, parse_integer
 
 __all__ = [
     "MAX_INPUT_DEPTH",
@@ -200,8 +201,7 @@ def _load_carefully(line: bytes, max_depth: int) -> Any:
 
 
 def _parse_int(digits: str) -> int:
-    # int() refuses more than 4300 digits, as its time grows with their square; Decimal's does not.
-    return int(digits) if len(digits) < 4000 else int(Decimal(digits))
+    return int(digits) if len(digits) < 2000 else parse_integer(digits)
 
 
 def _parse_float(digits: str) -> float:
@@ -277,7 +277,7 @@ def _scalar(item: Any) -> str:
     if isinstance(item, str):
         return _text(item)
     if isinstance(item, int) and not isinstance(item, bool):
-        return str(int(item)) if item.bit_length() < 13_000 else str(Decimal(item))
+        return integer_digits(item)
     try:
         return orjson.dumps(item).decode()
     except TypeError:

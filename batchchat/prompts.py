@@ -21,6 +21,7 @@ from batchchat.input_lines import read_ask, take_id
 from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
 from batchchat.line_prompts import LinePrompts, auto_id
+from batchchat.one_line import one_line
 from batchchat.parquet_rows import iter_parquet_rows
 from batchchat.records import InputFault, Prompt, PromptId
 from batchchat.row_ids import LINE_BITS, RowIds
@@ -113,13 +114,16 @@ class _Reading:
         for number, path in enumerate(self._settings.paths):
             for line_number, record in _iter_records(path):
                 if isinstance(record, str):
-                    row: Row | int = InputFault(path=path, line_number=line_number, index=index, reason=record)
+                    row: Row | int = InputFault(
+                        path=path, line_number=line_number, index=index, reason=one_line(record)
+                    )
                 else:
                     try:
                         row = make(record, path, number << LINE_BITS | line_number, line_number, index)
                     except ValueError as error:
                         kept = kept_line(record, self._id_field) if "error" in record else record
-                        row = InputFault(path=path, line_number=line_number, index=index, reason=str(error), line=kept)
+                        reason = one_line(str(error))
+                        row = InputFault(path=path, line_number=line_number, index=index, reason=reason, line=kept)
                 if type(row) is Prompt:
                     index += 1
                 elif isinstance(row, int):

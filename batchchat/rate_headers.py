@@ -68,7 +68,8 @@ def parse_reset(text: str, now_s: float) -> float | None:
     """
     text = text.strip()
     if _DURATION.fullmatch(text):
-        return sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+        seconds = sum(float(number) * _UNITS_S[unit] for number, unit in _PART.findall(text))
+        return seconds if math.isfinite(seconds) else None
     try:
         number = float(text)
     except ValueError:

@@ -190,7 +190,10 @@ class _Shaper:
         try:
             return form.parse(_plain(value))
         except ValueError as error:
-            raise self.locations.error(keys, f"{error}{surprise(value, self.locations.mark(keys))}") from error
+            found = str(error)
+            if isinstance(value, str):
+                found = found.replace(repr(str(value)), describe_value(value))  # which tells no secret
+            raise self.locations.error(keys, f"{found}{surprise(value, self.locations.mark(keys))}") from error
 
     def _scalar(self, value: Any, kind: inspect.Type, keys: KeyPath) -> Any:
         if isinstance(kind, inspect.StrType) and isinstance(value, str):

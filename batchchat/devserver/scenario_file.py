@@ -17,6 +17,9 @@ _FIELDS = Scenario.__struct_fields__
 # Taken as written: "2", "0.5" and a date are texts to send, whatever YAML makes of them.
 _TEXTS = frozenset({"rate_limit", "retry_after", "error_event_text", "fail_with", "api_key", "public_api_token",
                     "redirect_to"})  # fmt: skip
+# What YAML makes of text such as 2001-99-99, of a number of 5,000 digits, of 1,000 brackets.
+_UNREADABLE = (yaml.YAMLError, ValueError, RecursionError)
+_LONGEST_SHOWN = 80
 
 
 def load_scenario(path: str | Path) -> Scenario:
@@ -32,6 +35,8 @@ def load_scenario(path: str | Path) -> Scenario:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
         raise ConfigError(f"the scenario cannot be read: {reason}", path=name) from error
+    except RecursionError as error:
+        raise ConfigError("is nested too deeply for a scenario", path=name) from error
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         problem = getattr(error, "problem", None) or error
@@ -49,7 +54,7 @@ def load_scenario(path: str | Path) -> Scenario:
             if key in values:
                 raise ConfigError("given twice", key=key)
             values[key] = _from_node(key, value_node)
-        except (ConfigError, yaml.YAMLError) as error:
+        except (ConfigError, *_UNREADABLE) as error:
             raise _placed(error, name, line, key) from error
         lines[key] = line
     return _convert(values, name, lines)
@@ -73,8 +78,8 @@ def change_scenario(scenario: Scenario, settings: Iterable[str]) -> Scenario:
             continue
         try:
             values[key] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise ConfigError(f"found {text!r}, expected a YAML value", key=key) from error
+        except _UNREADABLE as error:
+            raise ConfigError(f"found {text[:_LONGEST_SHOWN]!r}, expected a YAML value", key=key) from error
     return _convert(values, None, {})
 
 

@@ -75,6 +75,7 @@ def refusal_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, s
         shown = f"HTTP {status} with {what}: {plain_text(body)}"
         return status_error(status, shown, headers, html=html)
     message, code = str(parsed.get("message") or ""), parsed.get("code")
+    shown = plain_text(message) or f"HTTP {status}"
     if code == "rest_no_route":
         return InvalidRequestError(
             "the site has no such route; is AI Engine active there, and is the base URL its address?",
@@ -82,17 +83,17 @@ def refusal_error(status: int, body: bytes, parsed: Any, headers: Mapping[str, s
             stops_run=True,
         )
     if code == "internal_server_error":
-        return ServerError(plain_text(message), status=status, retry_limit=_FEW)
+        return ServerError(shown, status=status, retry_limit=_FEW)
     if is_nonce_code(code):
-        return AuthError(plain_text(message), status=status)
+        return AuthError(shown, status=status)
     if "success" in parsed and status >= 500:
         error = prose_error(message, status=status)
         if error.retry_after_s is None:
             error.retry_after_s = requested_wait_s(headers)
         return error
     if "success" in parsed and status in (400, 403):
-        return InvalidRequestError(plain_text(message) or f"HTTP {status}", status=status)
-    return status_error(status, plain_text(message) or f"HTTP {status}", headers)
+        return InvalidRequestError(shown, status=status)
+    return status_error(status, shown, headers)
 
 
 def page_error(body: bytes) -> ProviderError:

@@ -76,12 +76,15 @@ class OpenAIReader(ABC):
             for event in self._decoder.feed(chunk):
                 if text := self._take(event, reply):
                     yield TextDelta(text)
+                if self._done or self._over:  # what follows counts no more, whether or not it came in the same chunk
+                    break
             if self._done or self._over:
                 await reply.linger()
                 break
-        for event in self._decoder.finish():
-            if text := self._take(event, reply, cut=True):
-                yield TextDelta(text)
+        else:
+            for event in self._decoder.finish():
+                if text := self._take(event, reply, cut=True):
+                    yield TextDelta(text)
         if not self._is_stream:
             self._take_body(b"".join(self._raw), reply)
         completion = self._completion(reply)

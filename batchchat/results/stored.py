@@ -8,6 +8,7 @@ from typing import Any, TypeGuard, get_args
 import msgspec
 
 from batchchat.errors import ErrorType
+from batchchat.input_lines import MOST_ID_BITS
 from batchchat.records import Completion, Failure, Outcome, PromptId, Usage
 from batchchat.results.lines import Form
 
@@ -93,7 +94,8 @@ def fingerprint_value(fingerprint: str | None) -> int:
         return 0
     if len(fingerprint) == 16:
         try:
-            return int(fingerprint, 16)
+            if (value := int(fingerprint, 16)) >= 0:  # not of "-00000000000000f"
+                return value
         except ValueError:
             pass
     return int.from_bytes(blake2b(fingerprint.encode("utf-8", "replace"), digest_size=8).digest(), "big")
@@ -117,7 +119,9 @@ def _parse_batch(obj: Mapping[str, Any]) -> StoredLine | None:
 
 
 def _is_id(value: Any) -> TypeGuard[PromptId]:
-    return (isinstance(value, str) and value != "") or (isinstance(value, int) and not isinstance(value, bool))
+    if isinstance(value, int):
+        return not isinstance(value, bool) and value.bit_length() <= MOST_ID_BITS
+    return isinstance(value, str) and value != ""
 
 
 def _read_error(obj: Mapping[str, Any], ours: Mapping[str, Any]) -> Failure:

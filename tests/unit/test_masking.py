@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from batchchat.errors import NetworkError, ServerError
+from batchchat.one_line import one_line
 from batchchat.providers.masking import Masker
 from batchchat.providers.text import plain_text
 
@@ -112,7 +113,7 @@ def test_end_of_a_key_behind_a_cut_is_masked() -> None:
 def test_text_without_secrets_stays_as_it_is(text: str) -> None:
     error = ServerError(text)
     Masker(["sk-0123456789abcdef"], headers={"X": "another-secret"}, urls=["http://u:passw0rd@h"]).hide(error)
-    assert error.message == text
+    assert error.message == one_line(text)
 
 
 def test_ordinary_words_are_no_secrets() -> None:

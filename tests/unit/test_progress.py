@@ -14,6 +14,7 @@ import pytest
 
 from batchchat.errors import ServerError
 from batchchat.observer import RunPlan, RunReport
+from batchchat.one_line import one_line
 from batchchat.progress import JsonProgress, LineProgress, RichProgress, choose_progress, safe_writer, visible
 from batchchat.progress_counts import RunCounts
 from batchchat.records import Completion, Failure, Outcome, Usage
@@ -160,7 +161,7 @@ def test_any_id_and_message_is_one_line_of_json(prompt_id) -> None:
     progress.attempt_failed(prompt_id, 1, ServerError(NASTY), False)
     lines = stream.getvalue().split("\n")[:-1]
     assert [json.loads(line)["id"] for line in lines] == [prompt_id, prompt_id]
-    assert json.loads(lines[1])["message"] == NASTY
+    assert json.loads(lines[1])["message"] == one_line(NASTY)
     assert all(line.isprintable() for line in lines)
 
 
