@@ -47,6 +47,7 @@ def try_case(case: Case, seed: int, *, keep: bool = True) -> Tried:
     began, unavailable = time.monotonic(), None
     try:
         case.attack(world)
+        world.judge_secrets()
     except Unavailable as why:
         unavailable = str(why)
     except Exception:  # the suite itself, or something that no check foresaw

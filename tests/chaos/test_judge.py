@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.chaos.server_log import note_end_of_server
-from tests.chaos.world import World
+from tests.chaos.world import KEY, World
 
 ANSWER = '{"id": "q-%d", "response": "Echo: question %d", "error": null}\n'
 
@@ -147,3 +147,19 @@ def test_command_that_resumes_is_missed_where_anything_is_left(world: World) -> 
 def test_run_that_does_not_end_is_seen_and_ended(world: World) -> None:
     world.end(world.start_command(["sleep", "60"]), {0}, within_s=0.3)
     assert world.verdict.overdue == 1
+
+
+@pytest.mark.parametrize("secret", [KEY, "nonce-0123"])
+def test_secret_in_a_file_is_seen(world: World, secret: str) -> None:
+    told = [{**request, "nonce": "nonce-0123"} for request in chat(9, "question 1")]
+    serve(world, [told])
+    (world.folder / "run-1.err").write_text(f"401 for {secret}\n")
+    world.judge_secrets()
+    assert world.verdict.wrong == 1
+
+
+def test_cache_that_others_can_read_is_seen(world: World) -> None:
+    (world.folder / "cache").mkdir()
+    (world.folder / "cache" / "nonce.json").touch(0o644)
+    world.judge_secrets()
+    assert world.verdict.wrong == 1

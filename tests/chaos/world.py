@@ -20,6 +20,7 @@ from tests.chaos.verdict import Verdict
 __all__ = ["RESUMABLE", "World"]
 
 BATCHCHAT = [sys.executable, "-m", "batchchat"]
+KEY = "sk-chaos-4d1f0c9be2a7"
 RESUMABLE = {4, 5, 6, 130, 143}
 _SERVER_S = 30.0
 
@@ -60,7 +61,8 @@ class World:
             "HOME": str(folder),
             "TMPDIR": str(folder),
             "XDG_CACHE_HOME": str(folder / "cache"),
-            "OPENAI_API_KEY": "sk-chaos",
+            "OPENAI_API_KEY": KEY,
+            "BATCHCHAT_VERBOSE": "2" if seed % 2 else "0",
         }
         self.results_folder = folder
         self._runs = 0
@@ -352,6 +354,20 @@ class World:
         peak = log.peak_in_flight()
         note = f"{peak} requests at a time, {self.concurrency} are allowed"
         self.verdict.blame("limit_broken", note, max(0, peak - self.concurrency))
+
+    def judge_secrets(self) -> None:
+        """Neither the key nor a nonce stands in anything that a run wrote or said but the cache, which is 0600."""
+        nonces = {request.get("nonce") for request in self.log().requests}
+        secrets = [KEY, *(nonce for nonce in nonces if nonce and len(nonce) >= 8)]
+        for path in self.folder.rglob("*"):
+            if path.is_symlink() or not path.is_file() or path in self.logs or path.name == "trace":
+                continue
+            cached = (self.folder / "cache") in path.parents
+            if cached and path.stat().st_mode & 0o077:
+                self.verdict.blame("wrong", f"{path} can be read by others")
+            data = b"" if cached else path.read_bytes()
+            found = [secret for secret in secrets if secret.encode() in data]
+            self.verdict.blame("wrong", f"{path} holds {found[:2]}", len(found))
 
     def close(self) -> None:
         """Ends whatever still runs."""
