@@ -14,7 +14,8 @@ from batchchat.run_settings import BreakerConfig
 __all__ = ["Breaker"]
 
 _WORD = "breaker"
-_DEAD = frozenset(("network", "timeout", "server"))
+# What stands before a service says these in its place; 500 is the service's own, and may be for one prompt alone.
+_GATEWAY = frozenset((502, 503, 504, *range(520, 531)))
 _FIRST_PROBE_S, _LONGEST_PROBE_S = 1.0, 60.0
 _JITTER = 0.1
 # Failures in a row, without an answer between them, that end a trial: one alone may be the prompt's own.
@@ -79,7 +80,8 @@ class Breaker:
         if not self._most:
             return False
         if not is_dead(error):
-            self.alive()
+            if self._state != "closed" or error.type != "server":
+                self.alive()
             return False
         now = asyncio.get_running_loop().time()
         if not self._row:
@@ -176,6 +178,11 @@ class Breaker:
 
 
 def is_dead(error: ProviderError) -> bool:
-    """Whether an attempt met what it would meet if there were no service: not 429, and no refusal."""
-    refused = error.status is not None and 400 <= error.status < 500  # such as 409, which a service at work gives
-    return error.type in _DEAD and not refused and not error.stops_run and error.retry_limit is None
+    """Whether an attempt met no service: no connection, a time-out, or a gateway that speaks for it.
+
+    An HTTP 500 is none of these. Prompts that a service fails on each time may be all that is left of an input; a run
+    that took that for an outage would wait for nothing.
+    """
+    if error.stops_run or error.retry_limit is not None:
+        return False
+    return error.type in ("network", "timeout") or (error.type == "server" and error.status in _GATEWAY)

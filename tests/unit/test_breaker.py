@@ -113,6 +113,7 @@ def play(
     beside: Callable[[Limiter], None] = lambda limiter: None,
 ) -> Run:
     """Runs prompts against a service, with twice as many tasks as slots, as the pool does."""
+    random.seed(11)  # of the jitter
 
     async def main() -> Run:
         run, loop = Run(), asyncio.get_running_loop()
@@ -237,6 +238,8 @@ def test_probes_are_different_prompts() -> None:
         lambda: AuthError("401", status=401),
         lambda: ServerError("HTTP 409", status=409),
         lambda: ServerError("PHP fatal", status=500, retry_limit=2),
+        lambda: ServerError("HTTP 500", status=500),
+        lambda: ServerError("told in a stream", status=200),
     ],
 )
 def test_what_a_service_at_work_says_never_opens_and_always_closes(alive) -> None:
@@ -253,7 +256,7 @@ def test_what_a_service_at_work_says_never_opens_and_always_closes(alive) -> Non
 @pytest.mark.parametrize("share", [0.3, 0.5])
 def test_service_that_fails_now_and_then_opens_nothing(share: float) -> None:
     chance = random.Random(7)
-    run = play(lambda at, prompt: ServerError("500", status=500) if chance.random() < share else None, retries=40)
+    run = play(lambda at, prompt: ServerError("503", status=503) if chance.random() < share else None, retries=40)
     assert run.told == []
     assert all(outcome.error is None for outcome in run.outcomes)
 
@@ -261,10 +264,17 @@ def test_service_that_fails_now_and_then_opens_nothing(share: float) -> None:
 def test_service_that_comes_back_half_dead_is_used_as_far_as_it_goes() -> None:
     chance = random.Random(7)
     run = play(
-        lambda at, prompt: ServerError("500", status=500) if at < 300 or chance.random() < 0.4 else None, prompts=300, retries=40
+        lambda at, prompt: ServerError("503", status=503) if at < 300 or chance.random() < 0.4 else None, prompts=300, retries=40
     )  # fmt: skip
     assert all(outcome.error is None for outcome in run.outcomes)
     assert run.took_s < 600
+
+
+def test_prompts_that_the_service_fails_on_each_time_fail_and_nobody_waits() -> None:
+    """As when a run asks again what failed in the run before, and nothing else is left."""
+    run = play(lambda at, prompt: ServerError("HTTP 500", status=500), prompts=60)
+    assert run.told == run.held == []
+    assert [(outcome.attempts, outcome.error.type) for outcome in run.outcomes] == [(6, "server")] * 60
 
 
 def test_few_retries_that_are_over_before_it_opens_fail_as_ever() -> None:
