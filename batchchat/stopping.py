@@ -70,7 +70,12 @@ class StopRules:
                 )
             if reason := self._service_reason(error):
                 return reason
-        return self._limit_reason()
+        reason = self._limit_reason()
+        if reason is not None and error is not None and error.stops_run:
+            # Both hold, and three in a row may never come: what the user has to mend is the service's refusal.
+            met = f"{reason.message}; the last one met: {error.type}: {error.message}"
+            return StopReason(kind="service", message=met)
+        return reason
 
     def _service_reason(self, error: ProviderError) -> StopReason | None:
         if error.stops_run:

@@ -2,6 +2,8 @@
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 import click
@@ -55,10 +57,6 @@ def command(ctx: click.Context, /, source: str, target: str, quiet: bool, **opti
     from batchchat.forms import AskSettings, Conversion, Loss, convert
     from batchchat.progress import safe_writer, visible
 
-    for name in ("SIGTERM", "SIGHUP"):
-        # What nohup ignores stays ignored.
-        if hasattr(signal, name) and signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
-            signal.signal(getattr(signal, name), _terminated)
     write = safe_writer(sys.stderr)
     asks = {name: options.pop(name) for name in ("id_field", "prompt", "system", "model", "max_tokens", "keep_fields")}
 
@@ -66,15 +64,33 @@ def command(ctx: click.Context, /, source: str, target: str, quiet: bool, **opti
         if not quiet or options["strict"]:
             write(visible(f"batchchat: {loss}"))
 
-    done = convert(
-        Conversion(source=source, target=target, asks=AskSettings(**asks), **options),
-        lambda line_number, reason: write(visible(f"{source}:{line_number}: {reason}")),
-        tell_loss,
-    )
+    with _ending_on_signals():
+        done = convert(
+            Conversion(source=source, target=target, asks=AskSettings(**asks), **options),
+            lambda line_number, reason: write(visible(f"{source}:{line_number}: {reason}")),
+            tell_loss,
+        )
     if not quiet:
+        if done.formulas is not None:
+            write(visible(f"batchchat: {target}: {done.formulas}"))
         lines = "1 line" if done.lines == 1 else f"{done.lines:,} lines"
         write(visible(f"batchchat: {target}: {lines} of {done.kind}, from {done.from_form} to {done.to_form}"))
     ctx.exit(0)
+
+
+@contextmanager
+def _ending_on_signals() -> Iterator[None]:
+    """SIGTERM and SIGHUP end what happens inside as an exception would; outside, they mean what they meant before."""
+    before = {}
+    try:
+        for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+            # What nohup ignores stays ignored; what no Python code has set could not be put back.
+            if signal.getsignal(number) not in (signal.SIG_IGN, None):
+                before[number] = signal.signal(number, _terminated)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminated(signum: int, frame: object) -> NoReturn:

@@ -10,7 +10,7 @@ from batchchat.errors import ConfigError, PromptFileError
 from batchchat.forms.anthropic import read_anthropic_line, write_anthropic_line
 from batchchat.forms.asks import Asked, Asker, AskSettings, kept_line
 from batchchat.forms.bedrock import read_bedrock_line, write_bedrock_line, write_converse_line
-from batchchat.forms.csv_table import CsvWriter
+from batchchat.forms.csv_table import CsvWriter, Formulas
 from batchchat.forms.losses import Loss, Losses
 from batchchat.forms.openai_batch import read_batch_line, read_mistral_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import write_openai_result
@@ -51,13 +51,14 @@ class Conversion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Converted(msgspec.Struct, frozen=True, kw_only=True):
-    """What a conversion did."""
+    """What a conversion did; ``formulas`` where a table got text that a spreadsheet would run, unescaped."""
 
     lines: int
     kind: Kind
     from_form: str
     to_form: str
     losses: list[Loss]
+    formulas: Formulas | None = None
 
 
 class FaultyInputError(PromptFileError):
@@ -108,7 +109,14 @@ def convert(job: Conversion, tell_fault: Callable[[int, str], None], tell_loss: 
                 for loss in losses.all():
                     tell_loss(loss)
         kind = "prompts" if to_form == "prompts" or to_form in SERVICE_FORMS - {"openai-batch"} else source.kind
-        return Converted(lines=count, kind=kind, from_form=source.form, to_form=to_form, losses=losses.all())
+        return Converted(
+            lines=count,
+            kind=kind,
+            from_form=source.form,
+            to_form=to_form,
+            losses=losses.all(),
+            formulas=run.formulas,
+        )
 
 
 def _check_options(job: Conversion, to_form: str) -> None:
@@ -133,6 +141,7 @@ class _Run:
     ) -> None:
         self._job, self._source, self._form, self._losses, self._tell = job, source, to_form, losses, tell
         self.faults = 0
+        self.formulas: Formulas | None = None
         self._is_result = source.kind == "results"
 
     def survey(self) -> Columns:
@@ -176,6 +185,8 @@ class _Run:
                 self._fault(line_number, str(error))
         self._check()
         writer.close()
+        if isinstance(writer, _TableWriter) and writer.formulas:
+            self.formulas = writer.formulas
         return count
 
     def _say(self, what: str, fate: str) -> None:
@@ -222,6 +233,7 @@ class _TableWriter:
     ) -> None:
         self._file, self._form, self._losses, self._is_result = file, form, losses, is_result
         self._parquet: Any = None
+        self.formulas = Formulas()
         if form == "parquet":
             from batchchat.forms.parquet_table import ParquetWriter
 
@@ -229,6 +241,7 @@ class _TableWriter:
         else:
             delimiter = "\t" if form == "tsv" else ","
             self._csv = CsvWriter(columns.names, delimiter, losses, form=form, escape_formulas=escape_formulas)
+            self.formulas = self._csv.formulas
             file.write(self._csv.header())
 
     def write(self, line: dict[str, Any]) -> bool:

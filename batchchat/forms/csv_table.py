@@ -1,5 +1,6 @@
 """CSV and TSV: rows as lines of text cells, and what the cells of known columns mean when they are read."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,11 +8,45 @@ from batchchat.forms.losses import Losses
 from batchchat.forms.result_rows import RESULT_COLUMNS, is_result_table, row_to_result
 from batchchat.jsonl import dump_line, json_type, parse_value
 
-__all__ = ["CsvWriter", "read_prompt_cells", "read_result_cells"]
+__all__ = ["CsvWriter", "Formulas", "read_prompt_cells", "read_result_cells"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_NUMBER = re.compile(r"[+-]\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
 _PROMPT_JSON = ("messages", "turns", "params")
 _PROMPT_OPTIONAL = (*_PROMPT_JSON, "prompt", "system", "model", "chat_id")
+
+
+class Formulas:
+    """Text that a spreadsheet would take for a formula, as it went into a table.
+
+    Attributes:
+        lines: How many lines have some; the line of the columns' names is not counted.
+        first_line: 1-based number of the first line that is read and has some; 0 where only a column's name is some.
+    """
+
+    def __init__(self) -> None:
+        self.lines = self.first_line = 0
+        self._last_line = 0
+        self._in_header = False
+
+    def __bool__(self) -> bool:
+        return self._in_header or self.lines > 0
+
+    def __str__(self) -> str:
+        have = "1 line has" if self.lines == 1 else f"{self.lines:,} lines have"
+        if not self.lines:
+            have = "a column's name is"
+        first = f" (first: line {self.first_line})" if self.lines else ""
+        return f"{have} text that a spreadsheet runs as a formula{first}; --escape-formulas puts ' before it"
+
+    def note(self, line_number: int | None) -> None:
+        """Counts a line that has such text, once; None for the columns' names."""
+        if line_number is None:
+            self._in_header = True
+        elif line_number != self._last_line:
+            self.lines += 1
+            self._last_line = line_number
+            self.first_line = self.first_line or line_number
 
 
 class CsvWriter:
@@ -30,6 +65,7 @@ class CsvWriter:
         self._names, self._delimiter, self._losses, self._form = names, delimiter, losses, form
         self._escape = escape_formulas
         self._is_result = is_result_table(names)
+        self.formulas = Formulas()
 
     def header(self) -> bytes:
         """The header line; nothing where there is no column.
@@ -40,7 +76,7 @@ class CsvWriter:
         for name in self._names:
             if not name.strip():
                 raise ValueError("found a field with an empty name, expected names that can stand in a header line")
-        cells = [self._text(name) for name in self._names]
+        cells = [self._text(name, None) for name in self._names]
         # A lone name with one of these would be taken for several.
         if len(cells) == 1 and (";" in cells[0] or "\t" in cells[0]) and '"' not in self._quoted(cells[0]):
             return f'"{cells[0]}"\n'.encode()
@@ -65,7 +101,7 @@ class CsvWriter:
         if isinstance(value, str):
             if not value:
                 self._tell_empty(name)
-            return self._text(value)
+            return self._text(value, self._losses.line_number)
         known = self._is_result and name in RESULT_COLUMNS
         if value is None:
             if not known and (self._is_result or name not in _PROMPT_OPTIONAL):
@@ -82,8 +118,14 @@ class CsvWriter:
         elif not self._is_result and name in _PROMPT_OPTIONAL:
             self._losses.tell(self._form, f"empty text in {name!r}", "which reads back as a field that is not there")
 
-    def _text(self, text: str) -> str:
-        return f"'{text}" if self._escape and text.startswith(_FORMULA) else text
+    def _text(self, text: str, line_number: int | None) -> str:
+        if not text.startswith(_FORMULA):
+            return text
+        if self._escape:
+            return f"'{text}"
+        if not _NUMBER.fullmatch(text):
+            self.formulas.note(line_number)
+        return text
 
 
 def _reads_back(name: str, value: Any) -> bool:

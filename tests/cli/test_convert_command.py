@@ -228,6 +228,28 @@ def test_a_signal_leaves_nothing_half_written(tmp_path: Path, number: int, code:
     process.stderr.close()
 
 
+@pytest.mark.parametrize(
+    "arguments", [("in.jsonl", "out.csv"), ("none.jsonl", "out.csv"), ("in.jsonl", "x.gz/out.csv")]
+)
+def test_signals_mean_afterwards_what_they_meant_before(convert: Converter, arguments: tuple[str, str]) -> None:
+    """Also where the conversion fails, and where somebody ignores one."""
+    write_lines(Path("in.jsonl"), *LINES)
+
+    def mine(number: int, frame: object) -> None:
+        raise AssertionError
+
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        for handlers in ((mine, signal.SIG_IGN), (signal.SIG_DFL, mine)):
+            for number, handler in zip(before, handlers, strict=True):
+                signal.signal(number, handler)
+            convert(*arguments)
+            assert tuple(map(signal.getsignal, before)) == handlers
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 @pytest.mark.process
 def test_closed_standard_output_is_told(tmp_path: Path) -> None:
     write_lines(tmp_path / "in.jsonl", *LINES)

@@ -423,6 +423,46 @@ def test_formulas_are_escaped_only_when_asked(convert: Converter) -> None:
     assert [row["x"] for row in read_objects(Path("safe.jsonl"))] == [f"'{t}" for t in texts[:6]] + texts[6:] + ["-5"]
 
 
+@pytest.mark.parametrize("table", ["t.csv", "t.tsv", "t.csv.gz"])
+@pytest.mark.parametrize(
+    "text", ["=1+1", "=", "+1+1", "-cmd|'/C x'!A0", "@SUM(A1)", "\t=1", "\r=1", "- a list", "-5 + 3", "+49-30"]
+)
+def test_text_that_a_spreadsheet_runs_is_told_once(convert: Converter, table: str, text: str) -> None:
+    write_lines(
+        Path("in.jsonl"), {"x": "fine", "y": 1}, {"x": text, "y": text}, {"x": "a=b", "y": 2}, {"x": text, "y": 3}
+    )
+    told = convert.losses("in.jsonl", table)
+    assert told[-1] == (
+        f"{table}: 2 lines have text that a spreadsheet runs as a formula (first: line 2); "
+        "--escape-formulas puts ' before it"
+    )
+    assert sum("spreadsheet" in line for line in told) == 1
+    assert convert("in.jsonl", f"q.{table}", "--quiet") == (0, [])
+    assert not any("spreadsheet" in line for line in convert.losses("in.jsonl", f"s.{table}", "--escape-formulas"))
+
+
+@pytest.mark.parametrize("value", [-5, -5.5, -1e300, "-5", "+5", "-5.25", "-1e-3", "a=b", " =1", "'=1", "", None])
+def test_what_a_spreadsheet_takes_as_it_stands_is_not_told(convert: Converter, value: Any) -> None:
+    write_lines(Path("in.jsonl"), {"x": value})
+    convert("in.jsonl", "t.csv")
+    assert not any("spreadsheet" in line for line in convert.losses("in.jsonl", "u.csv"))
+
+
+def test_other_forms_know_no_formulas(convert: Converter) -> None:
+    write_lines(Path("in.jsonl"), {"prompt": "=1"})
+    for arguments in (["o.jsonl"], ["o.parquet"], ["o.batch.jsonl", "--to", "openai-batch", "--model", "m"]):
+        assert not any("spreadsheet" in line for line in convert.losses("in.jsonl", *arguments))
+
+
+def test_formula_in_an_answer_or_a_columns_name_is_told_and_is_no_loss(convert: Converter) -> None:
+    write_lines(Path("in.jsonl"), {"=x": "fine"})
+    code, told = convert("in.jsonl", "t.csv", "--strict")
+    assert code == 0
+    assert told[0] == (
+        "batchchat: t.csv: a column's name is text that a spreadsheet runs as a formula; --escape-formulas puts ' before it"
+    )
+
+
 def test_a_header_that_csv_cannot_have_is_told(convert: Converter) -> None:
     write_lines(Path("in.jsonl"), {"": 1})
     code, told = convert("in.jsonl", "t.csv")

@@ -1,6 +1,19 @@
 """A run ends early when the prompts to come would fail as well, and not before."""
 
-from batchchat.errors import AttachmentError, AuthError, InvalidRequestError, QuotaError, RateLimitError, ServerError
+from typing import Any
+
+import pytest
+
+from batchchat.errors import (
+    AttachmentError,
+    AuthError,
+    BlockedError,
+    InvalidRequestError,
+    ProviderError,
+    QuotaError,
+    RateLimitError,
+    ServerError,
+)
 from batchchat.stopping import StopRules
 
 
@@ -78,3 +91,26 @@ def test_percentage_counts_against_the_whole_input() -> None:
     assert rules.failed(1, ServerError("down")) is None
     assert rules.failed(2, ServerError("down")) is None
     assert rules.failed(3, ServerError("down")) is not None
+
+
+@pytest.mark.parametrize("error", [AuthError("bad key"), QuotaError("bad key"), BlockedError("bad key")])
+@pytest.mark.parametrize("limit", [{"max_failures": 0}, {"max_failed_share": 0.05, "total": 2}])
+def test_the_services_refusal_is_the_reason_where_it_passes_the_users_limit(
+    error: ProviderError, limit: dict[str, Any]
+) -> None:
+    """It stops as early as the limit says, and tells what has to be mended."""
+    reason = StopRules(**limit).failed(1, error)
+    assert reason is not None
+    assert reason.kind == "service"
+    assert "more than --max-failures" in reason.message
+    assert reason.message.endswith(f"; the last one met: {error.type}: bad key")
+
+
+@pytest.mark.parametrize("last", [ServerError("down"), InvalidRequestError("no"), AttachmentError("gone"), None])
+def test_the_users_limit_is_the_reason_where_the_last_failure_is_one_prompts(last: ProviderError | None) -> None:
+    rules = StopRules(max_failures=2)
+    assert rules.failed(1, AuthError("no")) is None
+    assert rules.failed(2, AuthError("no")) is None
+    reason = rules.failed(3, last)
+    assert reason is not None
+    assert reason.kind == "limit"
