@@ -12,6 +12,7 @@ from aiohttp import web
 from batchchat.devserver.ai_engine import decide_ai_engine
 from batchchat.devserver.ai_engine_wire import Visit, core_error
 from batchchat.devserver.backend_answer import asks_backend, send_backend_answer
+from batchchat.devserver.echoed import with_request_echoed
 from batchchat.devserver.exchange import Arrival, BadJson, Decision, Family, find_route, kind_of, parse_body, prompt_of
 from batchchat.devserver.openai import decide_openai
 from batchchat.devserver.openai_wire import object_error
@@ -92,6 +93,8 @@ async def _serve(
         has_session_cookie="mwai_session_id" in request.cookies,
     )
     decision = _decide(state, scenario, arrival)
+    if scenario.echo_request:
+        decision = with_request_echoed(decision, arrival)
     if scenario.rate_headers and scenario.rate_limit is not None and arrival.family == "openai":
         decision = _with_rate_headers(decision, *state.rate_left(scenario.rate_limit, arrival.time_s))
     record = _record(state, arrival, decision)

@@ -89,6 +89,7 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     content_filter: Share = 0.0
     tool_call: Share = 0.0
     error_event_text: str = DEFAULT_ERROR_TEXT
+    echo_request: bool = False
     # Faults by count
     fail_first: Count = 0
     fail_with: str = "error_500"
