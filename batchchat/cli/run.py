@@ -77,8 +77,8 @@ def _run_told_as_text(job: "JobConfig", verbosity: int, show: int | None) -> int
         write(f"batchchat: to resume: {resume}")
         if "***" in resume:
             write(
-                "batchchat: *** stands for a secret; give it again there, as BATCHCHAT_HEADER or BATCHCHAT_PROXY, "
-                "or in the job file as ${NAME}"
+                "batchchat: *** stands for a secret; give it again there, as BATCHCHAT_HEADER, BATCHCHAT_PROXY or "
+                "BATCHCHAT_BASE_URL, or in the job file as ${NAME}"
             )
     return report.exit_code
 
@@ -122,14 +122,17 @@ def resumable(report: RunReport, job: "JobConfig") -> bool:
 
 def resume_command(argv: list[str]) -> str:
     """The command line that goes on where this run ended, on one line, values of secrets as ``***``."""
+    from batchchat.providers.address import masked_url
+
+    hide = {"--header": masked_header, "--base-url": masked_url, "--proxy": masked_url}
     shown = ["batchchat"]
     before = ""
     for argument in argv[1:]:
         option, equals, value = argument.partition("=")
-        if before == "--header":
-            argument, before = masked_header(argument), ""
-        elif equals and option == "--header":
-            argument = f"{option}={masked_header(value)}"
+        if before in hide:
+            argument, before = hide[before](argument), ""
+        elif equals and option in hide:
+            argument = f"{option}={hide[option](value)}"
         else:
             before = argument
             argument = masked(argument)

@@ -164,13 +164,13 @@ class AIEngine:
                 if reader.finished:
                     return
             except ProviderError as error:
-                self._masker.hide(error)
+                self._masker.hide(error, *self._http.cookie_values)
                 raise
         raise AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
 
     def hide_secrets(self, error: ProviderError) -> None:
         """Masks in an error that was made of an answer what the service may have repeated of the request."""
-        self._masker.hide(error)
+        self._masker.hide(error, *self._http.cookie_values)
 
     async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[StreamEvent]:
         """One exchange; ends without a finished reader where the nonce or the route had to change first."""
@@ -192,7 +192,7 @@ class AIEngine:
                     refused = await self._refused(reply, base, url, nonce)
         except ProviderError as error:
             error.partial = error.partial or reader.partial or None
-            self._masker.hide(error, nonce.value if nonce is not None else None)
+            self._masker.hide(error, *self._http.cookie_values, *([nonce.value] if nonce is not None else []))
             raise
         finally:
             if nonce is not None:

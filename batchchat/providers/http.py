@@ -3,7 +3,7 @@
 import asyncio
 import io
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from types import TracebackType
 from typing import Self
 
@@ -13,6 +13,7 @@ from batchchat.errors import AttemptTimeoutError, ProtocolError, ProviderError
 from batchchat.patience import PatientTimeout
 from batchchat.providers.base import ProviderContext
 from batchchat.providers.connections import SpoiledConnectionError, forget_addresses, made_connector, request_class
+from batchchat.providers.cookies import KnownCookies
 from batchchat.providers.network_errors import raise_network_error
 from batchchat.version import VERSION
 
@@ -42,6 +43,7 @@ class HttpClient:
     def __init__(self, context: ProviderContext, *, cookies: bool = False) -> None:
         self.context = context
         self._cookies = cookies
+        self._jar: KnownCookies | None = None
         self._session: aiohttp.ClientSession | None = None
         self._once_only = False
         self.answered = False
@@ -53,11 +55,17 @@ class HttpClient:
             raise RuntimeError("the provider is used outside its 'async with'")
         return self._session
 
+    @property
+    def cookie_values(self) -> Iterable[str]:
+        """The newest values of cookies that the service set and got back."""
+        return self._jar.values if self._jar is not None else ()
+
     async def __aenter__(self) -> Self:
+        self._jar = KnownCookies() if self._cookies else None
         self._session = aiohttp.ClientSession(
             connector=made_connector(self.context.tls),
             timeout=aiohttp.ClientTimeout(total=None, connect=self.context.connect_s or None),
-            cookie_jar=aiohttp.CookieJar(unsafe=True) if self._cookies else aiohttp.DummyCookieJar(),
+            cookie_jar=aiohttp.DummyCookieJar() if self._jar is None else self._jar,
             headers={"User-Agent": _USER_AGENT},
             proxy=self.context.proxy,
             request_class=request_class(self.context.gate),

@@ -60,9 +60,9 @@ class Masker:
         self._spelled |= _spellings(secrets)
         self._secrets = tuple(sorted(self._spelled, key=len, reverse=True))
 
-    def hide(self, error: ProviderError, sent: str | None = None) -> None:
-        """Takes the secrets, and the nonce that was sent, out of what the error tells."""
-        secrets = self._secrets if sent is None else (*self._secrets, sent)
+    def hide(self, error: ProviderError, *sent: str) -> None:
+        """Takes the secrets, and the nonce and cookies that were sent, out of what the error tells."""
+        secrets = (*self._secrets, *sent)
         error.message = _hidden(error.message, secrets)
         error.args = (error.message,)
         error.partial = _hidden(error.partial, secrets) if error.partial else error.partial

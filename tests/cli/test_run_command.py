@@ -678,6 +678,11 @@ def test_secrets_stand_in_no_message_and_no_file(tmp_path, files) -> None:
         (["run", "--header", "s3cret"], "batchchat run --header '***'"),
         (["run", "--prompt", "{{ q }}\nit's"], "batchchat run --prompt $'{{ q }}\\012it\\047s'"),
         (["run", "--prompt", "Was ist {{ q }}? ü"], "batchchat run --prompt 'Was ist {{ q }}? ü'"),
+        (["run", "--base-url", "http://h/v1?k=s3cret"], "batchchat run --base-url 'http://h/v1?***'"),
+        (["run", "--base-url=http://h/v1?k=s3cret&l"], "batchchat run '--base-url=http://h/v1?***'"),
+        (["run", "--base-url", "http://me:s3c/ret@h/v1"], "batchchat run --base-url 'http://***@h/v1'"),
+        (["run", "--proxy", "h:80?s3cret"], "batchchat run --proxy 'h:80?***'"),
+        (["run", "--prompt", "http://h?q={{ q }}"], "batchchat run --prompt 'http://h?q={{ q }}'"),
     ],
 )
 def test_resume_command_is_one_line_for_a_shell_without_secrets(argv: list[str], shown: str) -> None:
