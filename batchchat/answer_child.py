@@ -11,6 +11,7 @@ import weakref
 from typing import Any
 
 from batchchat.answer_schema import make_validator, misfit
+from batchchat.child_environment import bare_environment
 
 __all__ = ["CheckTooSlowError", "CheckingChild"]
 
@@ -67,6 +68,7 @@ class CheckingChild:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
+            env=bare_environment(),
             start_new_session=True,  # a terminal's Ctrl-C is the run's affair
         )
         self._process, self._finalizer = process, weakref.finalize(self, _end, process)

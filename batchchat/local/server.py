@@ -17,6 +17,7 @@ from typing import Any, Self
 
 import msgspec
 
+from batchchat.child_environment import keyless_environment
 from batchchat.errors import ConfigError
 from batchchat.local.model import ModelFile
 
@@ -89,7 +90,7 @@ class LocalServer:
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+            env=keyless_environment() | {"OMP_WAIT_POLICY": "PASSIVE"},
             start_new_session=True,  # a terminal's Ctrl-C is for the run, whose answers may still come to their end
         )
         self._reader = asyncio.create_task(self._read_log(process))
