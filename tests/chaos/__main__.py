@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=1, help="seed of the suite (1)")
     parser.add_argument("--try-seed", type=int, help="do one try with this seed, as a failed one told it")
     parser.add_argument("--tries", type=int, help="tries of each case, in place of its own number")
-    parser.add_argument("--at-a-time", type=int, help="tries at a time (processors + 1)")
+    parser.add_argument("--at-a-time", type=int, help="tries at a time (twice the processors and one)")
     parser.add_argument("--write", action="store_true", help="write the table of docs/reliability.md")
     parser.add_argument("--list", action="store_true", help="list the cases")
     chosen = parser.parse_args()

@@ -22,7 +22,7 @@ from tests.chaos.world import World
 __all__ = ["Answer", "Ask", "RawServer"]
 
 Answer = Callable[["Ask"], Awaitable[None]]
-NONCE = "0123456789"
+NONCE = "5b1d0e7c42"
 _LEFT = (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError, OSError)
 
 

@@ -74,7 +74,7 @@ def try_cases(
     tries: Iterable[tuple[Case, int]], *, at_a_time: int | None = None, told: Callable[[Tried], None] = lambda _: None
 ) -> list[Tried]:
     """Does many tries, several at a time, each in a process of its own."""
-    workers = at_a_time or (os.cpu_count() or 1) + 1
+    workers = at_a_time or 2 * (os.cpu_count() or 1) + 1
     done: list[Tried] = []
     with ProcessPoolExecutor(max_workers=workers) as pool:
         futures = [pool.submit(_try_named, case.name, seed) for case, seed in tries]

@@ -197,7 +197,7 @@ def _at_most_memory() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (2 << 30, 2 << 30))
 
 
-@case("input", "a file that may not be read, has gone, or is a dead link", tries=1, in_test=0)
+@case("input", "no file where the input should be: gone, or a dead link", tries=1, in_test=0)
 def no_file(world: World) -> None:
     world.write_prompts(5)
     with world.serving():

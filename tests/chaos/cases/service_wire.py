@@ -228,7 +228,7 @@ def redirected(world: World) -> None:
         if gone:
             await ask.answer()
         else:
-            here = ask.target if kind == "loop" else "http://127.0.0.1:9" + ask.target
+            here = ask.target if kind == "loop" else "http://elsewhere.invalid" + ask.target
             await ask.send(http(status, "", f"Location: {here}"))
 
     with RawServer(world, answer) as server:
