@@ -73,12 +73,12 @@ def test_error_is_one_line_whatever_stands_in_it(capsys) -> None:
     assert (code, out) == (3, "")
     assert err.count("\n") == 1
     assert err[:-1].isprintable()
-    assert err.startswith("batchchat: no�[2J�such.jsonl: ")
+    assert err.startswith(r"batchchat: no\x1b[2J\nsuch.jsonl: ")
 
 
 def test_module_and_script_are_the_same_command() -> None:
     (script,) = entry_points(group="console_scripts", name="batchchat")
-    assert script.load() is main
+    assert script.value == "batchchat.__main__:main"
     out = subprocess.run([*BATCHCHAT, "--version"], capture_output=True, text=True, timeout=50, check=True).stdout
     assert out == f"batchchat, version {VERSION}\n"
 

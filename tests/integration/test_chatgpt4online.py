@@ -263,6 +263,7 @@ async def test_proxy_is_asked_for_the_site(site: DevServer) -> None:
     class Far(Mine):
         url = "http://site.invalid"
 
+    site.scenario = Scenario(any_host=True)
     assert "".join(await parts(client=Far, proxy=site.base_url)) == "Echo: Hello"
     assert [request.headers["host"] for request in site.requests] == ["site.invalid", "site.invalid"]
 
