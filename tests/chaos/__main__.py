@@ -6,7 +6,7 @@ import time
 
 from tests.chaos.registry import all_cases
 from tests.chaos.suite import Tried, seed_of, try_case, try_cases
-from tests.chaos.table import write_table
+from tests.chaos.table import update_rows, write_table
 
 _MOST_NOTES = 12
 _ROW = "{mark} {case:<44} {seconds:6.1f} s  {note}"
@@ -20,7 +20,9 @@ def main() -> int:
     parser.add_argument("--try-seed", type=int, help="do one try with this seed, as a failed one told it")
     parser.add_argument("--tries", type=int, help="tries of each case, in place of its own number")
     parser.add_argument("--at-a-time", type=int, help="tries at a time (twice the processors and one)")
-    parser.add_argument("--write", action="store_true", help="write the table of docs/reliability.md")
+    parser.add_argument(
+        "--write", action="store_true", help="write the table of docs/reliability.md, or the rows of these cases"
+    )
     parser.add_argument("--list", action="store_true", help="list the cases")
     chosen = parser.parse_args()
     cases = [each for each in all_cases() if not chosen.cases or {each.name, each.group} & set(chosen.cases)]
@@ -43,7 +45,9 @@ def main() -> int:
         ]
         done = try_cases(tries, at_a_time=chosen.at_a_time, told=_tell)
     seconds = time.monotonic() - began
-    if chosen.write:
+    if chosen.write and chosen.cases:
+        update_rows(cases, done)
+    elif chosen.write:
         write_table(cases, done, seed=chosen.seed, seconds=seconds)
     failed = [each for each in done if each.verdict.failed]
     print(

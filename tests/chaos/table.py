@@ -1,5 +1,6 @@
 """The table of docs/reliability.md, written by the suite from what it counted."""
 
+import re
 from collections.abc import Sequence
 from functools import reduce
 from operator import add
@@ -9,7 +10,7 @@ from tests.chaos.registry import GROUPS, Case
 from tests.chaos.suite import Tried
 from tests.chaos.verdict import Verdict
 
-__all__ = ["PAGE", "write_table"]
+__all__ = ["PAGE", "update_rows", "write_table"]
 
 PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
 _BEGIN, _END = "<!-- figures: written by `make chaos` -->", "<!-- end of figures -->"
@@ -43,6 +44,27 @@ def write_table(cases: Sequence[Case], done: Sequence[Tried], *, seed: int, seco
         "",
     ]
     PAGE.write_text(before + "\n".join(lines) + _END + after)
+
+
+def update_rows(cases: Sequence[Case], done: Sequence[Tried]) -> None:
+    """Puts the figures of these cases in the place of their rows, and adds all rows up anew."""
+    lines = PAGE.read_text().split("\n")
+    for case in cases:
+        row, _ = _sum(case, done)
+        [at] = [number for number, line in enumerate(lines) if line.startswith(f"| {case.fault} |")]
+        lines[at] = row
+    [last] = [number for number, line in enumerate(lines) if re.match(r"\| \d+ faults \|", line)]
+    rows = (_counts(line) for line in lines[lines.index(_BEGIN) : last])
+    whole = [sum(column) for column in zip(*(row for row in rows if row), strict=True)]
+    fault = lines[last].split("|")[1].strip()
+    lines[last] = f"| {fault} | {' | '.join(f'{count:,}' for count in whole)} |"
+    PAGE.write_text("\n".join(lines))
+
+
+def _counts(line: str) -> list[int]:
+    """The counts of a row; empty for every other line, and for a fault that cannot be made here."""
+    cells = [cell.strip().replace(",", "") for cell in line.strip("|").split("|")][-10:]
+    return [int(cell) for cell in cells] if len(cells) == 10 and all(cell.isdigit() for cell in cells) else []
 
 
 def _sum(case: Case, done: Sequence[Tried]) -> tuple[str, Verdict]:

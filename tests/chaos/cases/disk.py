@@ -162,7 +162,8 @@ def full_tmpfs(world: World) -> None:
 def _out_of(after: Path, small: Path) -> None:
     """What was on the small file system is now in the folder that it hid."""
     for path in after.iterdir():
-        shutil.copy2(path, small / path.name)
+        if path.is_file():
+            shutil.copy2(path, small / path.name)
 
 
 def _needs_mounts() -> None:

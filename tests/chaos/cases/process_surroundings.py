@@ -141,7 +141,7 @@ def no_time(world: World) -> None:
         world.finish()
 
 
-@case("process", "the least part of a processor: nice 19 beside four busy neighbours", tries=1, in_test=0)
+@case("process", "a small part of a processor: nice 10 beside four busy neighbours", tries=1, in_test=0)
 def starved(world: World) -> None:
     """Limits of half a second, and a processor that is hardly there: no answer may be thrown away for it."""
     world.write_prompts(PROMPTS)
@@ -149,7 +149,7 @@ def starved(world: World) -> None:
     busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(4)]
     try:
         with world.serving(latency_ms=50):
-            world.run(within_s=100, preexec_fn=lambda: os.nice(19))
+            world.run(within_s=100, preexec_fn=lambda: os.nice(10))
             world.judge()
     finally:
         for process in busy:
