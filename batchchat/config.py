@@ -2,19 +2,20 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import inspect
 
 from batchchat.errors import ConfigError, UnknownProviderError
 from batchchat.job_config import JobConfig, OutputConfig, PromptConfig, RetryConfig, StopConfig, TimeoutConfig
-from batchchat.job_yaml import read_yaml
 from batchchat.locations import EnvText, KeyPath, Locations
 from batchchat.providers import installed_providers, load_provider
-from batchchat.providers.base import Provider
 from batchchat.scalars import describe_value
 from batchchat.sections import convert_section, free_value, public_fields
+
+if TYPE_CHECKING:
+    from batchchat.providers.base import Provider
 
 __all__ = [
     "JobConfig",
@@ -52,7 +53,12 @@ def load_job(
     """
     named = (overrides or {}).get("env_file")
     env_file = named.value if isinstance(named, Override) else named
-    raw, locations = ({}, Locations()) if path is None else read_yaml(path, environ, env_file)
+    raw: dict[str, Any] = {}
+    locations = Locations()
+    if path is not None:
+        from batchchat.job_yaml import read_yaml
+
+        raw, locations = read_yaml(path, environ, env_file)
     for key, value in (overrides or {}).items():
         _lay_over(raw, key, value, locations)
     section = raw.pop("provider", {})
@@ -60,7 +66,7 @@ def load_job(
     return msgspec.structs.replace(job, provider=_provider_section(section, locations), source=path)
 
 
-def provider_config(job: JobConfig) -> tuple[type[Provider], Any]:
+def provider_config(job: JobConfig) -> "tuple[type[Provider], Any]":
     """The class of the job's provider, and its settings as that class's ``Config``.
 
     Raises:

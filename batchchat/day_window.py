@@ -6,7 +6,6 @@ Pure arithmetic over Unix times: what "now" is, the caller says.
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date, datetime, time, timedelta
-from zoneinfo import ZoneInfo, available_timezones
 
 import msgspec
 
@@ -61,6 +60,8 @@ def parse_zone(text: object) -> str:
     Raises:
         ValueError: There is none of that name.
     """
+    from zoneinfo import ZoneInfo, available_timezones
+
     if isinstance(text, str) and text.strip():
         try:
             return ZoneInfo(text.strip()).key
@@ -83,6 +84,8 @@ class DayWindows:
     """
 
     def __init__(self, windows: Sequence[DayWindow], zone: str | None = None) -> None:
+        from zoneinfo import ZoneInfo
+
         self._windows = tuple(windows)
         self._zone = None if zone is None else ZoneInfo(zone)
 

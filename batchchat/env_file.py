@@ -4,9 +4,6 @@ import io
 from collections.abc import Mapping
 from pathlib import Path
 
-from dotenv import dotenv_values
-from dotenv.parser import parse_stream
-
 from batchchat.errors import ConfigError
 
 __all__ = ["with_env_file"]
@@ -22,6 +19,9 @@ def with_env_file(path: str | None, environ: Mapping[str, str]) -> Mapping[str, 
     """
     if path is None:
         return environ
+    from dotenv import dotenv_values
+    from dotenv.parser import parse_stream
+
     text = _read(path)
     for binding in parse_stream(io.StringIO(text)):
         if binding.error:

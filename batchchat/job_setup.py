@@ -4,8 +4,6 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 
-import platformdirs
-
 from batchchat.admission import Admission
 from batchchat.answers import AnswerRule, make_rule
 from batchchat.budget import Budget
@@ -138,6 +136,8 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
 
 def _cache_folder() -> str | None:
     """Where nonces are kept between runs; None for a user without a home, as a service's may be."""
+    import platformdirs
+
     try:
         return str(platformdirs.user_cache_path("batchchat"))
     except RuntimeError:

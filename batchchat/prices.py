@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated, Any, Protocol
 
 import msgspec
@@ -224,6 +223,8 @@ def _is_pattern(name: str) -> bool:
 
 
 def _library_name() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
     try:
         return f"genai-prices {version('genai-prices')}"
     except PackageNotFoundError:

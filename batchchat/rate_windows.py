@@ -5,8 +5,6 @@ from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
-from aiolimiter import AsyncLimiter
-
 from batchchat.durations import Rate
 
 __all__ = ["Pace", "Send", "TokenBudget", "pace_margins"]
@@ -60,6 +58,8 @@ class Pace:
     """
 
     def __init__(self, rate: Rate, burst: int) -> None:
+        from aiolimiter import AsyncLimiter  # a run without a rate needs none
+
         self._window_s, self._gap_s, capacity = pace_margins(rate, burst)
         self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
         self._catch_up_s = (capacity - min(burst, rate.count)) * self._gap_s

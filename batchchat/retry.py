@@ -1,25 +1,22 @@
 """When an attempt is made again, and after how long.
 
-Waits grow exponentially with jitter (by stamina); what a service asks for comes on top as a pause of the whole
-run (``Limiter.pause``), so that no worker sends before it and none has to know of the others.
+Waits grow exponentially with jitter; what a service asks for comes on top as a pause of the whole run
+(``Limiter.pause``), so that no worker sends before it and none has to know of the others.
 """
 
-import logging
 import math
-from collections.abc import AsyncIterator, Callable, Mapping
+import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 
 import msgspec
-import stamina
 
-__all__ = ["MOST_WAIT_S", "RetryPolicy", "attempts", "parse_retry_after", "requested_wait_s"]
-
-# Retries are told by observers; without a handler, logging would print each to standard error as well.
-logging.getLogger("stamina").addHandler(logging.NullHandler())
+__all__ = ["MOST_WAIT_S", "RetryPolicy", "parse_retry_after", "requested_wait_s"]
 
 # Beyond this a header's number is a fault of its sender, not a wish: a hundred years.
 MOST_WAIT_S = 100 * 366 * 86400.0
+_MOST_DOUBLINGS = 64  # no first wait is so short that more would tell; a float holds them
 
 
 class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,18 +34,14 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     wait_max_s: float = 60.0
     wait_jitter_s: float = 1.0
 
+    def wait_s(self, failed: int) -> float:
+        """Seconds to wait before the next attempt.
 
-def attempts(policy: RetryPolicy, on: Callable[[Exception], bool]) -> AsyncIterator[stamina.Attempt]:
-    """Attempts with the policy's waits between them; ``on`` tells whether an error is worth another one."""
-    return stamina.retry_context(
-        on=on,
-        attempts=policy.retries + 1,
-        timeout=None,
-        wait_initial=policy.wait_initial_s,
-        wait_max=policy.wait_max_s,
-        wait_jitter=policy.wait_jitter_s,
-        wait_exp_base=2,
-    )
+        Args:
+            failed: Attempts that have failed, from 1.
+        """
+        doubled = self.wait_initial_s * 2.0 ** min(failed - 1, _MOST_DOUBLINGS)
+        return min(self.wait_max_s, doubled + random.uniform(0, self.wait_jitter_s))
 
 
 def parse_retry_after(value: str, now: datetime) -> float | None:

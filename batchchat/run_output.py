@@ -2,10 +2,10 @@
 
 import asyncio
 import platform
+import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -190,4 +190,7 @@ async def close_output(output: RunOutput, *, keep_errors: bool) -> list[str]:
 
 def _versions() -> dict[str, str]:
     """Versions that a fault may depend on."""
-    return {"python": platform.python_version()} | {name: version(name) for name in ("aiohttp", "msgspec", "orjson")}
+    loaded = {name: sys.modules.get(name) for name in ("aiohttp", "msgspec", "orjson")}
+    return {"python": platform.python_version()} | {
+        name: str(getattr(module, "__version__", "")) for name, module in loaded.items() if module
+    }

@@ -20,7 +20,7 @@ from batchchat.observer import AttemptReport, RunObserver
 from batchchat.prompt_clock import PromptClock
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
-from batchchat.retry import RetryPolicy, attempts
+from batchchat.retry import RetryPolicy
 from batchchat.spared_attempts import SparedAttempts
 from batchchat.stopping import StopRules
 from batchchat.stragglers import Stragglers
@@ -258,27 +258,16 @@ class Worker:
         return error
 
     async def _answer(self, request: ChatRequest, life: Life) -> Completion:
-        """The answer to one request, asked as often as the policy allows.
-
-        The first attempt is made by itself, so that a prompt that needs no other pays nothing for the retries.
-        """
-        life.tries = 0
-        try:
-            return await self._try(request, life)
-        except ProviderError as error:
-            if not self._worth_retrying(error, life):
-                raise
-            first = error
-
-        def worth_retrying(error: Exception) -> bool:
-            return isinstance(error, ProviderError) and self._worth_retrying(error, life)
-
-        async for attempt in attempts(self._policy, worth_retrying):
-            with attempt:
-                if attempt.num == 1:
-                    raise first
+        """The answer to one request, asked as often as the policy allows."""
+        life.tries = failed = 0
+        while True:
+            try:
                 return await self._try(request, life)
-        raise first
+            except ProviderError as error:
+                failed += 1
+                if failed > self._policy.retries or not self._worth_retrying(error, life):
+                    raise
+            await asyncio.sleep(self._policy.wait_s(failed))
 
     async def _attempt(self, request: ChatRequest, life: Life) -> Completion:
         end_if_cancelled()

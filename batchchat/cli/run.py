@@ -9,10 +9,10 @@ import click
 
 from batchchat.cli.job_options import job_from, job_options
 from batchchat.errors import BatchchatError
-from batchchat.observer import RunReport
 
 if TYPE_CHECKING:
     from batchchat.config import JobConfig
+    from batchchat.observer import RunReport
     from batchchat.progress import JsonProgress, LineProgress, RichProgress
 
 __all__ = ["command"]
@@ -93,7 +93,7 @@ def _run_told_as_json(job: "JobConfig", verbosity: int) -> int:
     return report.exit_code
 
 
-def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress") -> RunReport:
+def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress") -> "RunReport":
     from batchchat.descriptors import check_descriptors
     from batchchat.runner import run_job, run_on_fast_loop
     from batchchat.threads import check_threads, raise_for_room
@@ -109,7 +109,7 @@ def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress
         progress.close()
 
 
-def resumable(report: RunReport, job: "JobConfig") -> bool:
+def resumable(report: "RunReport", job: "JobConfig") -> bool:
     """Whether the same command goes on where this run ended: a stream keeps no answers.
 
     It does where prompts are left, and where results could not be written, as it takes in what was kept elsewhere.

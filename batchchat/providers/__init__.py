@@ -1,14 +1,17 @@
 """Registry of providers: the entry-point group ``batchchat.providers`` maps a kind to its class.
 
-The built-in kinds come through the same door as plug-ins; a class is imported when it is asked for.
+A class is imported when it is asked for. The built-in kinds stand in that group as well, but are found without it, as
+looking through every installed package takes longer than loading one of them.
 """
 
-from importlib.metadata import EntryPoint, entry_points
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from batchchat.errors import UnknownProviderError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from batchchat.providers.ai_engine import AIEngine
     from batchchat.providers.base import Provider
     from batchchat.providers.chatgpt4online import Chatgpt4Online
@@ -18,6 +21,12 @@ __all__ = ["AIEngine", "Chatgpt4Online", "OpenAIChat", "installed_providers", "l
 
 _GROUP = "batchchat.providers"
 _NEEDED = ("kind", "Config", "identity", "complete", "stream", "__aenter__", "__aexit__")
+_BUILT_IN = {
+    "ai-engine": "batchchat.providers.ai_engine:AIEngine",
+    "chatgpt4online": "batchchat.providers.chatgpt4online:Chatgpt4Online",
+    "local": "batchchat.providers.local:LocalModel",
+    "openai": "batchchat.providers.openai:OpenAIChat",
+}
 _NAMES = {"AIEngine": "ai-engine", "Chatgpt4Online": "chatgpt4online", "OpenAIChat": "openai"}
 
 
@@ -37,12 +46,16 @@ def load_provider(kind: str) -> "type[Provider]":
     Raises:
         UnknownProviderError: No such kind is installed, or what is installed under that name is no provider.
     """
+    if kind in _BUILT_IN:  # whatever plug-ins offer: none gets at the key of another's service by taking its name
+        module, _, name = _BUILT_IN[kind].partition(":")
+        built_in: type[Provider] = getattr(import_module(module), name)
+        return built_in
     points = _points().get(kind)
     if points is None:
         known = ", ".join(installed_providers())
         raise UnknownProviderError(f"no provider {kind!r} is installed; expected one of: {known}")
     point = _chosen(points)
-    if len(points) > 1 and not _is_ours(point):
+    if len(points) > 1:
         raise UnknownProviderError(_clash(points))
     try:
         loaded = point.load()
@@ -51,7 +64,7 @@ def load_provider(kind: str) -> "type[Provider]":
         raise UnknownProviderError(
             f"provider {kind!r} ({point.value}) cannot be loaded: {reason}; reinstall the package it is from"
         ) from error
-    if not _is_ours(point) and (lack := _lack(loaded)) is not None:
+    if (lack := _lack(loaded)) is not None:
         raise UnknownProviderError(
             f"provider {kind!r} ({point.value}) is none: {lack}; see batchchat.providers.base.Provider"
         )
@@ -59,8 +72,10 @@ def load_provider(kind: str) -> "type[Provider]":
     return provider
 
 
-def _points() -> dict[str, list[EntryPoint]]:
+def _points() -> "dict[str, list[EntryPoint]]":
     """Entry points by kind; the same one found twice, as with two folders of packages, counts once."""
+    from importlib.metadata import entry_points
+
     found: dict[str, list[EntryPoint]] = {}
     for point in entry_points(group=_GROUP):
         points = found.setdefault(point.name, [])
@@ -69,16 +84,16 @@ def _points() -> dict[str, list[EntryPoint]]:
     return found
 
 
-def _is_ours(point: EntryPoint) -> bool:
+def _is_ours(point: "EntryPoint") -> bool:
     return point.value.startswith(f"{__name__}.")
 
 
-def _chosen(points: list[EntryPoint]) -> EntryPoint:
+def _chosen(points: "list[EntryPoint]") -> "EntryPoint":
     """Ours, where a plug-in takes the name of a built-in kind: no package may get at another service's key."""
     return next(filter(_is_ours, points), points[0])
 
 
-def _clash(points: list[EntryPoint]) -> str:
+def _clash(points: "list[EntryPoint]") -> str:
     chosen = _chosen(points)
     others = " and ".join(sorted(point.value for point in points if point is not chosen))
     if _is_ours(chosen):

@@ -7,7 +7,6 @@ import time
 from hashlib import blake2b
 from pathlib import Path
 
-import filelock
 import msgspec
 import orjson
 
@@ -35,6 +34,8 @@ class NonceStore:
     """
 
     def __init__(self, folder: str, url: str) -> None:
+        import filelock  # only here: most providers have no nonce
+
         self._site = blake2b(url.encode(), digest_size=8).hexdigest()
         self._path = Path(folder) / f"nonce-{self._site}.json"
         self._lock = filelock.FileLock(f"{self._path}.lock", timeout=_LOCK_WAIT_S, mode=0o600)
@@ -59,7 +60,7 @@ class NonceStore:
             with self._lock:
                 if not self._newer_stored(obtained_at):
                     self._replace({"site": self._site, "nonce": nonce.value, "obtained_at": obtained_at})
-        except (OSError, filelock.Timeout) as error:
+        except OSError as error:  # a lock that is not to be had in time is one as well
             self.trouble = f"the nonce cache {self._path} cannot be written ({error})"
 
     def forget(self, value: str) -> None:
@@ -68,7 +69,7 @@ class NonceStore:
             with self._lock:
                 if orjson.loads(self._path.read_bytes()).get("nonce") == value:
                     self._path.unlink()
-        except (OSError, ValueError, AttributeError, filelock.Timeout):
+        except (OSError, ValueError, AttributeError):
             return
 
     def _newer_stored(self, obtained_at: float) -> bool:

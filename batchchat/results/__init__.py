@@ -1,15 +1,19 @@
 """Results of a run: the file that is its journal, its writers, the lines in it, and what a file holds."""
 
-from batchchat.results.appender import Fsync, WriteFailedError
-from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_files
-from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
-from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
-from batchchat.results.lock import Holder
-from batchchat.results.rescue import take_in_spills
-from batchchat.results.status import RunStatus, read_answered, read_status
-from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
-from batchchat.results.summary import process_keys, read_summary, write_summary
-from batchchat.results.writer import ErrorsWriter, ResultsWriter
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from batchchat.results.appender import Fsync, WriteFailedError
+    from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_files
+    from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
+    from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
+    from batchchat.results.lock import Holder
+    from batchchat.results.rescue import take_in_spills
+    from batchchat.results.status import RunStatus, read_answered, read_status
+    from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
+    from batchchat.results.summary import process_keys, read_summary, write_summary
+    from batchchat.results.writer import ErrorsWriter, ResultsWriter
 
 __all__ = [
     "Carry",
@@ -41,3 +45,43 @@ __all__ = [
     "take_in_spills",
     "write_summary",
 ]
+
+_HOME = {
+    "Carry": "lines",
+    "ErrorsWriter": "writer",
+    "Form": "lines",
+    "Fsync": "appender",
+    "Holder": "lock",
+    "Journal": "journal",
+    "JournalCounts": "journal",
+    "Repair": "journal",
+    "ResultsWriter": "writer",
+    "RunFiles": "files",
+    "RunStatus": "status",
+    "StoredLine": "stored",
+    "WriteFailedError": "appender",
+    "fingerprint_value": "stored",
+    "free_space_bytes": "files",
+    "name_files": "files",
+    "open_journal": "journal",
+    "outcome_from_object": "stored",
+    "outcome_to_batch_object": "lines",
+    "outcome_to_object": "lines",
+    "parse_stored": "stored",
+    "process_keys": "summary",
+    "read_answered": "status",
+    "read_status": "status",
+    "read_summary": "summary",
+    "run_files": "files",
+    "take_in_spills": "rescue",
+    "write_summary": "summary",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Imports a name when it is first used: who reads a file needs no writer and no event loop."""
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    globals()[name] = value
+    return value

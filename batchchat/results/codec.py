@@ -6,12 +6,15 @@ A reader of such a file sees one stream; a crash can cut the last member only, a
 import os
 import zlib
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from functools import cache
+from typing import TYPE_CHECKING, Literal, Protocol
 
 import msgspec
-import zstandard
 
 from batchchat.compress import Compression
+
+if TYPE_CHECKING:
+    import zstandard
 
 __all__ = ["Codec", "Damage", "find_damage", "iter_decoded", "magic_of", "read_at"]
 
@@ -51,7 +54,7 @@ class Codec:
 
     def __init__(self, kind: Compression | None) -> None:
         self.kind = kind
-        self._zstd = zstandard.ZstdCompressor(level=3, write_checksum=True) if kind == "zst" else None
+        self._zstd = _zstd_compressor() if kind == "zst" else None
 
     def encode(self, lines: bytes) -> bytes:
         """One whole member that holds ``lines``."""
@@ -124,7 +127,7 @@ def find_damage(fd: int, kind: Compression | None, *, end: int) -> tuple[Damage,
 
 def _check_member(fd: int, kind: Compression, start: int, end: int) -> int | None:
     """Offset after the member at ``start``; past ``end`` if it is cut there, None if it is corrupt."""
-    decoder = _decoder(kind)
+    decoder, broken = _decoder(kind), _error_of(kind)
     position = start
     while position < end:
         piece = read_at(fd, min(_PIECE_BYTES, end - position), position)
@@ -132,7 +135,7 @@ def _check_member(fd: int, kind: Compression, start: int, end: int) -> int | Non
             break
         try:
             decoder.decompress(piece)
-        except (zlib.error, zstandard.ZstdError):
+        except broken:
             return None
         position += len(piece)
         if decoder.eof:
@@ -194,8 +197,26 @@ def _iter_members(fd: int, kind: Compression, start: int, end: int) -> Iterator[
 def _decoder(kind: Compression) -> _Decoder:
     if kind == "gz":
         return zlib.decompressobj(31)
-    return _ZSTD.decompressobj()
+    return _zstd_decompressor().decompressobj()
 
 
-# As much as the command line tool's --long makes.
-_ZSTD = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+def _zstd_compressor() -> "zstandard.ZstdCompressor":
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=3, write_checksum=True)
+
+
+def _error_of(kind: Compression) -> type[Exception]:
+    """What a decoder of this kind raises for bytes that are none of its own."""
+    if kind == "gz":
+        return zlib.error
+    import zstandard
+
+    return zstandard.ZstdError
+
+
+@cache
+def _zstd_decompressor() -> "zstandard.ZstdDecompressor":
+    import zstandard
+
+    return zstandard.ZstdDecompressor(max_window_size=1 << 31)  # as much as the command line tool's --long makes

@@ -4,8 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from batchchat.errors import RateLimitError
-from batchchat.retry import RetryPolicy, attempts, parse_retry_after, requested_wait_s
+from batchchat.retry import RetryPolicy, parse_retry_after, requested_wait_s
 
 NOW = datetime(2026, 11, 25, 10, 0, 0, tzinfo=UTC)
 
@@ -50,13 +49,17 @@ def test_date_is_measured_against_the_answers_own_clock(headers: dict[str, str],
     assert requested_wait_s(headers) == seconds
 
 
-async def test_attempts_are_bounded_by_the_policy() -> None:
-    """Two retries are three attempts; the last error comes out."""
-    made = 0
-    policy = RetryPolicy(retries=2, wait_initial_s=0.001, wait_max_s=0.002, wait_jitter_s=0.001)
-    with pytest.raises(RateLimitError, match="attempt 3"):
-        async for attempt in attempts(policy, lambda error: True):
-            with attempt:
-                made += 1
-                raise RateLimitError(f"attempt {made}")
-    assert made == 3
+@pytest.mark.parametrize("failed", [1, 2, 3, 6, 7, 8, 100, 5000])
+@pytest.mark.parametrize("jitter_s", [0.0, 1.0, 100.0])
+def test_waits_double_with_jitter_up_to_the_longest(failed: int, jitter_s: float) -> None:
+    """A wait lies between its doubled base and the same with the jitter, and never above the longest."""
+    policy = RetryPolicy(wait_initial_s=1.0, wait_max_s=60.0, wait_jitter_s=jitter_s)
+    base_s = float(min(60, 2 ** (failed - 1)))
+    for _ in range(50):
+        assert base_s <= policy.wait_s(failed) <= min(60.0, base_s + jitter_s)
+
+
+def test_waits_of_prompts_that_failed_together_differ() -> None:
+    """Jitter spreads them, so that a service that comes back does not meet all of them at once."""
+    waits = {RetryPolicy().wait_s(2) for _ in range(50)}
+    assert len(waits) > 40
