@@ -6,7 +6,7 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt bench chaos fuzz audit clean
+.PHONY: run test check fmt bench bench-peers chaos fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -16,7 +16,8 @@ help:
 	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
 	@echo "make audit  look the locked versions up among known vulnerabilities"
 	@echo "make fuzz   feed every parser hostile bytes; TARGET=, SECONDS= (60 for each) narrow it"
-	@echo "make bench  measure pacing and cost per prompt"
+	@echo "make bench  measure cost, pacing, memory and write the tables of docs/performance.md; ONLY=, FULL=1, ROUNDS= narrow or widen it"
+	@echo "make bench-peers  install other tools for make bench to compare with; PEERS= names some"
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "batchchat needs Python 3.11 or newer, found " + sys.version.split()[0])'
@@ -53,7 +54,10 @@ fmt: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 
 bench: $(VENV)/.test
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(ONLY) --rounds $(or $(ROUNDS),3) $(if $(FULL),--full) --write
+
+bench-peers: $(VENV)/.test
+	@$(BIN)/python -m tests.bench.peers.registry $(PEERS)
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(CASE) --seed $(or $(SEED),1) $(if $(TRY_SEED),--try-seed $(TRY_SEED)) $(if $(CASE),,--write)

@@ -1,0 +1,83 @@
+"""What a prompt costs stays within bounds: ratios of CPU seconds between child processes, never times on the clock.
+
+Each figure is the least of its measurements, as a busy machine can only add to one, and measuring goes on until the bound
+holds or the rounds are used up. The bounds leave room for noise; ``make bench`` tells the figures themselves.
+"""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.bench.canned import Behaviour
+from tests.bench.measure import lean, measure, ours, run_command
+
+ROUNDS = 6
+# CPU of 2,000 prompts and the start-up, to the lean loop's.
+COST_BOUND = {"openai": 3.0, "ai-engine": 3.0}
+HELP_BOUND = 2.2
+GROWTH_BOUND_BYTES = 700
+
+pytestmark = pytest.mark.timeout(240)
+
+
+def assert_ratio_within(bound: float, ours_s: Callable[[], float], yardstick_s: Callable[[], float]) -> None:
+    """Takes turns until the least of ours is within the bound times the least of the yardstick's."""
+    found: list[float] = []
+    yardstick: list[float] = []
+    for _ in range(ROUNDS):
+        found.append(ours_s())
+        yardstick.append(yardstick_s())
+        if min(found) <= bound * min(yardstick):
+            return
+    pytest.fail(
+        f"{min(found):.3f} s to {min(yardstick):.3f} s is {min(found) / min(yardstick):.2f}, not {bound} at most"
+    )
+
+
+def answered_cpu_s(command: list[str], folder: Path, behaviour: Behaviour, prompts: int) -> float:
+    run = measure(command, folder, behaviour, prompts=prompts)
+    assert run.fine, run
+    return run.cost.cpu_s
+
+
+@pytest.mark.parametrize("provider", ["openai", "ai-engine"])
+def test_cpu_of_a_prompt_is_a_small_multiple_of_the_lean_loops(provider: str, tmp_path: Path) -> None:
+    assert_ratio_within(
+        COST_BOUND[provider],
+        lambda: answered_cpu_s(ours(provider), tmp_path, Behaviour(), 2000),
+        lambda: answered_cpu_s(lean(provider), tmp_path, Behaviour(), 2000),
+    )
+
+
+def test_help_costs_little_more_than_the_import_of_click(tmp_path: Path) -> None:
+    def cpu_s(*arguments: str) -> float:
+        cost = run_command([sys.executable, *arguments], tmp_path)
+        assert cost.exit == 0
+        return cost.cpu_s
+
+    assert_ratio_within(HELP_BOUND, lambda: cpu_s("-m", "batchchat", "--help"), lambda: cpu_s("-c", "import click"))
+
+
+def test_memory_hardly_grows_with_the_input(tmp_path: Path) -> None:
+    """A few bytes for each finished id, not the prompts."""
+    few, many = (measure(ours(), tmp_path, Behaviour(), prompts=prompts) for prompts in (1000, 6000))
+    assert few.fine
+    assert many.fine
+    assert (many.cost.rss_mb - few.cost.rss_mb) * 1024 * 1024 / 5000 < GROWTH_BOUND_BYTES
+
+
+@pytest.mark.parametrize("provider", ["openai", "ai-engine"])
+def test_cost_of_a_long_answer_is_linear_in_its_pieces(provider: str, tmp_path: Path) -> None:
+    """Twice the pieces: the second half costs what the first did, not three times as much."""
+
+    def cpu_s(events: int) -> float:
+        return answered_cpu_s(ours(provider), tmp_path, Behaviour(events=events), 1)
+
+    short, half, whole = cpu_s(2), cpu_s(40_000), cpu_s(80_000)
+    for _ in range(ROUNDS):
+        if whole - half <= 1.7 * (half - short):
+            return
+        short, half, whole = min(short, cpu_s(2)), min(half, cpu_s(40_000)), min(whole, cpu_s(80_000))
+    pytest.fail(f"{short:.3f} s, then {half:.3f} s for 40,000 pieces and {whole:.3f} s for 80,000")
