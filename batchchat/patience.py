@@ -4,14 +4,14 @@ import asyncio
 from types import TracebackType
 from typing import Self
 
-__all__ = ["PatientTimeout"]
+__all__ = ["HELD_UP_S", "LOOKS", "MOST_CATCHING_UP_S", "PatientTimeout"]
 
 # A timer that fires so much later than it was due tells of a process that was stopped or starved.
-_HELD_UP_S = 0.05
-_MOST_CATCHING_UP_S = 5.0
+HELD_UP_S = 0.05
+MOST_CATCHING_UP_S = 5.0
 # Passes of the loop between a limit's end and giving up: one polls the network, one hands on what has come,
 # one wakes the task that waits for it.
-_LOOKS = 3
+LOOKS = 3
 
 
 class PatientTimeout:
@@ -64,10 +64,10 @@ class PatientTimeout:
     def _fire(self, due: float) -> None:
         now = self._loop.time()
         late_s = now - max(due, self._armed_at)
-        if late_s < _HELD_UP_S:
-            self._look(_LOOKS)
+        if late_s < HELD_UP_S:
+            self._look(LOOKS)
             return
-        again = now + min(late_s, _MOST_CATCHING_UP_S)
+        again = now + min(late_s, MOST_CATCHING_UP_S)
         self.held_s += again - due
         self.reschedule(again)
 

@@ -38,6 +38,22 @@ class SSEDecoder:
         """Whether bytes of an unfinished event are held."""
         return any(part.strip() for part in self._parts)
 
+    def plain_lines(self, chunk: bytes) -> bytes | None:
+        """The data of all events in ``chunk``, one line for each, where it is an ordinary piece of a stream.
+
+        That is one of whole events with a single data line each and nothing besides, as most servers send them; for
+        any other this is None, and ``chunk`` is to be fed.
+        """
+        if self._parts or self._cr_held or not chunk.startswith(b"data: ") or not chunk.endswith(b"\n\n"):
+            return None
+        if b"\r" in chunk:
+            return None
+        lines = chunk[6:-2].replace(b"\n\ndata: ", b"\n")
+        if chunk.count(b"\n") != 2 * lines.count(b"\n") + 2:
+            return None
+        self._started = True
+        return lines
+
     def feed(self, chunk: bytes) -> list[ServerSentEvent]:
         """Events that ``chunk`` completes, in order; a chunk may complete none or many."""
         if not self._started:

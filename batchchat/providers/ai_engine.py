@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -19,7 +19,6 @@ from batchchat.providers.base import (
     StreamEvent,
     api_key,
     checked_headers,
-    collect,
     end_if_cancelled,
     key_in,
 )
@@ -141,69 +140,74 @@ class AIEngine:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """One attempt to its end; see ``Provider.complete``."""
-        return await collect(self._events(request, deltas=False))
+        body = self._body(request)
+        for _ in range(_MOST_REFRESHES):
+            reader = AnswerReader(deltas=False, model=request.model or self.default_model)
+            async with self._attempt(body, reader) as reply:
+                if reply is not None:
+                    return await reader.read(reply)
+        raise _refused_on_and_on()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
         """One attempt, told piece by piece; see ``Provider.stream``."""
-        async with aclosing(self._events(request, deltas=True)) as events:
-            async for event in events:
-                yield event
-        end_if_cancelled()
-
-    async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
-        if self.config.api == "public":
-            body = public_body(request, self.config.bot_id)
-        else:
-            body = chat_body(request, self._bot, stream=self.config.stream)
+        body = self._body(request)
         for _ in range(_MOST_REFRESHES):
-            reader = AnswerReader(deltas=deltas, model=request.model or self.default_model)
-            try:
-                async with aclosing(self._attempt(body, reader)) as events:
-                    async for event in events:
-                        yield event
-                if reader.finished:
-                    return
-            except ProviderError as error:
-                self._masker.hide(error, *self._http.cookie_values)
-                raise
-        raise AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
+            reader = AnswerReader(deltas=True, model=request.model or self.default_model)
+            async with self._attempt(body, reader) as reply:
+                if reply is not None:
+                    async with aclosing(reader.stream(reply)) as events:
+                        async for event in events:
+                            yield event
+            if reader.finished:
+                end_if_cancelled()
+                return
+        raise _refused_on_and_on()
 
     def hide_secrets(self, error: ProviderError) -> None:
         """Masks in an error that was made of an answer what the service may have repeated of the request."""
         self._masker.hide(error, *self._http.cookie_values)
 
-    async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[StreamEvent]:
-        """One exchange; ends without a finished reader where the nonce or the route had to change first."""
-        nonce = None if self._token else await self._admitted_nonce()
-        if nonce is None:
-            await self._context.gate.admit()
-        headers = self._submit_headers(nonce)
-        base, url = self._base, self._submit_url()
-        refused = False
+    def _body(self, request: ChatRequest) -> bytes:
+        if self.config.api == "public":
+            return public_body(request, self.config.bot_id)
+        return chat_body(request, self._bot, stream=self.config.stream)
+
+    @asynccontextmanager
+    async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[Exchange | None]:
+        """One exchange, with its answer to be read; None where the nonce or the route had to change first."""
+        nonce: Nonce | None = None
         try:
-            async with self._http.exchange(url, headers=headers, body=body) as reply:
-                if reply.status == 200:
-                    self._taken(nonce, reply)
-                    async with aclosing(reader.read(reply)) as events:
-                        async for event in events:
-                            yield event
-                    self._offer(nonce, reader.new_token)
-                else:
-                    refused = await self._refused(reply, base, url, nonce)
+            nonce, refused = await self._admitted_nonce(), False
+            base, url = self._base, self._submit_url()
+            try:
+                async with self._http.exchange(url, headers=self._submit_headers(nonce), body=body) as reply:
+                    if reply.status == 200:
+                        self._taken(nonce, reply)
+                        yield reply
+                        self._offer(nonce, reader.new_token)
+                    else:
+                        refused = await self._refused(reply, base, url, nonce)
+                        yield None
+            finally:
+                if nonce is not None:
+                    self.nonces.release(nonce)
+            if refused and nonce is not None:
+                if not nonce.refused:
+                    self._context.notice("the service refused the nonce; it is fetched anew", 1)
+                await self.nonces.refuse(nonce)
         except ProviderError as error:
             error.partial = error.partial or reader.partial or None
             self._masker.hide(error, *self._http.cookie_values, *([nonce.value] if nonce is not None else []))
             raise
-        finally:
-            if nonce is not None:
-                self.nonces.release(nonce)
-        if refused and nonce is not None:
-            if not nonce.refused:
-                self._context.notice("the service refused the nonce; it is fetched anew", 1)
-            await self.nonces.refuse(nonce)
 
-    async def _admitted_nonce(self) -> Nonce:
-        """A nonce that is still current when the request may go out; waiting for its turn may take long."""
+    async def _admitted_nonce(self) -> Nonce | None:
+        """A nonce that is still current when the request may go out; waiting for its turn may take long.
+
+        None with a token, which takes its place.
+        """
+        if self._token:
+            await self._context.gate.admit()
+            return None
         while True:
             await self.nonces.get()
             await self._context.gate.admit(lambda: self.nonces.current is not None)
@@ -282,6 +286,10 @@ class AIEngine:
 
     def _route_url(self, route: str, path: str) -> str:
         return f"{self._base}/?rest_route={route}" if self._query_route else f"{self._base}{path}"
+
+
+def _refused_on_and_on() -> AuthError:
+    return AuthError(f"the service refused {_MOST_REFRESHES} nonces in a row for this prompt", status=403)
 
 
 def nonce_in(body: bytes) -> str:

@@ -5,10 +5,8 @@ asked for, other plug-ins may print warnings before either, and a wall sends a p
 """
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
-
-import msgspec
 
 from batchchat.errors import IncompleteError, ProtocolError
 from batchchat.providers.ai_engine_errors import page_error, prose_error
@@ -16,6 +14,7 @@ from batchchat.providers.ai_engine_wire import answer_of
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta
 from batchchat.providers.http import Exchange
 from batchchat.providers.text import load_lenient, plain_text, without_surrogates
+from batchchat.records import Completion
 from batchchat.sse import ServerSentEvent, SSEDecoder
 
 __all__ = ["AnswerReader"]
@@ -36,51 +35,101 @@ class AnswerReader:
         self._deltas, self._model = deltas, model
         self._decoder = SSEDecoder()
         self._raw: list[bytes] = []
-        self._live: list[bytes] = []
+        self._live = bytearray()  # the data of ``live`` events, one on each line
         self._is_stream = False
+        self._completion: Completion | None = None
         self.new_token: str | None = None
-        self.finished = False
+
+    @property
+    def finished(self) -> bool:
+        """Whether the answer is whole."""
+        return self._completion is not None
 
     @property
     def partial(self) -> str:
         """Text that has streamed so far."""
-        return without_surrogates("".join(filter(None, map(_live_text, self._live))))
+        return without_surrogates("".join(filter(None, map(_live_text, bytes(self._live).split(b"\n")))))
 
-    async def read(self, reply: Exchange) -> AsyncGenerator[StreamEvent]:
-        """The answer's events.
+    async def read(self, reply: Exchange) -> Completion:
+        """The whole answer.
 
         Raises:
             ProviderError: No ``end`` came, or it tells a failure.
         """
-        while chunk := await reply.read():
-            if not self._is_stream:
-                self._raw.append(chunk)
-            for event in self._decoder.feed(chunk):
-                if self._is_stream and not self._deltas and event.data.startswith(_LIVE):
-                    self._live.append(event.data)
-                    continue
-                told = self._take(event, reply)
-                if told is not None:
-                    yield told
-                    if self.finished:
-                        await reply.linger()
-                        return
+        while self._completion is None and (chunk := await reply.read()):
+            for _ in self._texts(chunk, reply):
+                pass
+        if self._completion is not None:
+            await reply.linger()
+            return self._completion
+        for _ in self._last_texts(reply):
+            pass
+        return self._finished(reply)
+
+    async def stream(self, reply: Exchange) -> AsyncGenerator[StreamEvent]:
+        """The answer's events; see ``read``."""
+        while self._completion is None and (chunk := await reply.read()):
+            for text in self._texts(chunk, reply):
+                yield TextDelta(text)
+        if self._completion is not None:
+            await reply.linger()
+        else:
+            for text in self._last_texts(reply):
+                yield TextDelta(text)
+        yield StreamEnd(self._finished(reply))
+
+    def _texts(self, chunk: bytes, reply: Exchange) -> Iterator[str]:
+        """Takes what has come; its texts where deltas are wanted."""
+        if not self._is_stream:
+            self._raw.append(chunk)
+        if not self._deltas and (last := self._kept_but_last(chunk)) is not None:
+            events = [ServerSentEvent(last)]
+        else:
+            events = self._decoder.feed(chunk)
+        for event in events:
+            if text := self._take(event, reply):
+                yield text
+            if self._completion is not None:
+                return
+
+    def _kept_but_last(self, chunk: bytes) -> bytes | None:
+        """Keeps the events of an ordinary chunk, which are all ``live`` but maybe the last; the data of that one."""
+        lines = self._decoder.plain_lines(chunk)
+        if lines is None:
+            return None
+        before, _, last = lines.rpartition(b"\n")
+        if before:
+            form = _LIVE[0] if before.startswith(_LIVE[0]) else _LIVE[1]
+            if not before.startswith(form) or before.count(b"\n") != before.count(b"\n" + form):
+                return None
+            self._begin_stream()
+            self._keep(before)
+        return last
+
+    def _keep(self, live: bytes) -> None:
+        self._live += live
+        self._live += b"\n"
+
+    def _last_texts(self, reply: Exchange) -> Iterator[str]:
+        """Takes what the end of the body has cut off."""
         for event in self._decoder.finish():
-            told = self._take(event, reply, cut=True)
-            if told is not None:
-                yield told
-        if self.finished:
-            return
+            if text := self._take(event, reply, cut=True):
+                yield text
+
+    def _finished(self, reply: Exchange) -> Completion:
+        if self._completion is not None:
+            return self._completion
         if self._is_stream:
             raise IncompleteError("the answer ended without its 'end' event")
-        yield self._whole(b"".join(self._raw), reply)
+        return self._whole(b"".join(self._raw), reply)
 
-    def _take(self, event: ServerSentEvent, reply: Exchange, *, cut: bool = False) -> StreamEvent | None:
+    def _take(self, event: ServerSentEvent, reply: Exchange, *, cut: bool = False) -> str | None:
+        """Takes an event; its text where deltas are wanted."""
         data = event.data
         if not data.startswith(b"{"):
             return None
         if data.startswith(_LIVE) and not self._deltas:
-            self._live.append(data)
+            self._keep(data.replace(b"\n", b" "))
             self._begin_stream()
             return None
         try:
@@ -94,34 +143,35 @@ class AnswerReader:
         if isinstance(kind, str):
             self._begin_stream()
         if kind == "live":
-            self._live.append(data)
-            text = _text_of_live(message)
-            return TextDelta(text) if text else None
+            self._keep(data.replace(b"\n", b" "))
+            return _text_of_live(message)
         if kind == "error":
             raise prose_error(str(message.get("data") or ""))
-        return self._end(message.get("data"), reply) if kind == "end" else None
+        if kind == "end":
+            self._end(message.get("data"), reply)
+        return None
 
     def _begin_stream(self) -> None:
-        self._is_stream = True
-        self._raw.clear()
+        if not self._is_stream:
+            self._is_stream = True
+            self._raw.clear()
 
-    def _end(self, data: Any, reply: Exchange) -> StreamEnd:
+    def _end(self, data: Any, reply: Exchange) -> None:
         try:
             answer = load_lenient(data) if isinstance(data, str) else data
         except json.JSONDecodeError as error:
             raise ProtocolError("expected JSON in the data of 'end', found something else", status=200) from error
-        return self._answer(answer, reply)
+        self._answer(answer, reply)
 
-    def _answer(self, answer: Any, reply: Exchange) -> StreamEnd:
+    def _answer(self, answer: Any, reply: Exchange) -> Completion:
         if not isinstance(answer, dict) or "success" not in answer:
             raise ProtocolError("expected an answer object with 'success', found something else", status=200)
         token = answer.get("new_token")
         self.new_token = token if isinstance(token, str) else None
-        completion = answer_of(answer)
-        self.finished = True
-        return StreamEnd(msgspec.structs.replace(completion, model=self._model, first_delta_s=reply.first_byte_s))
+        self._completion = answer_of(answer, model=self._model, first_delta_s=reply.first_byte_s)
+        return self._completion
 
-    def _whole(self, body: bytes, reply: Exchange) -> StreamEnd:
+    def _whole(self, body: bytes, reply: Exchange) -> Completion:
         """An answer in JSON, perhaps behind warnings that something else printed."""
         for start in (0, body.find(b'{"')):
             if start < 0:

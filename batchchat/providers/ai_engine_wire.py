@@ -127,8 +127,11 @@ def _text(message: Mapping[str, Any]) -> str:
     return text_of(content)
 
 
-def answer_of(answer: Mapping[str, Any]) -> Completion:
+def answer_of(answer: Mapping[str, Any], *, model: str | None = None, first_delta_s: float | None = None) -> Completion:
     """The completion that an answer object tells: JSON mode's body, or what ``end`` holds.
+
+    Args:
+        model, first_delta_s: Put into the completion, as the protocol does not tell them.
 
     Raises:
         ProviderError: It reports a failure, or the answer is empty.
@@ -149,6 +152,14 @@ def answer_of(answer: Mapping[str, Any]) -> Completion:
                 finish_reason="tool_calls",
                 tool_calls=checked_calls(actions),
                 usage=usage_of(answer.get("usage")),
+                model=model,
+                first_delta_s=first_delta_s,
             )
         raise IncompleteError("the answer is empty")
-    return Completion(text=text, finish_reason="stop", usage=usage_of(answer.get("usage")))
+    return Completion(
+        text=text,
+        finish_reason="stop",
+        usage=usage_of(answer.get("usage")),
+        model=model,
+        first_delta_s=first_delta_s,
+    )

@@ -9,7 +9,7 @@ import aiohttp
 
 from batchchat.providers.base import Gate
 
-__all__ = ["SpoiledConnectionError", "forget_addresses", "made_connector", "request_class"]
+__all__ = ["Departures", "SpoiledConnectionError", "forget_addresses", "made_connector"]
 
 _ADDRESSES_S = 300
 
@@ -30,26 +30,39 @@ def forget_addresses(session: aiohttp.ClientSession, error: BaseException) -> No
         session.connector.clear_dns_cache()
 
 
-def request_class(gate: Gate) -> type[aiohttp.ClientRequest]:
+class Departures:
     """Tells the gate of the moment when a request has its connection and goes to the wire.
 
     A connection that was used before must be silent until it is asked again. What came meanwhile (a second answer,
     a 408 to nobody, bytes beyond the length that was told) would be taken as this request's answer.
     """
-    used: WeakSet[Any] = WeakSet()
 
-    class NotedRequest(aiohttp.ClientRequest):
-        async def send(self, conn: Any) -> aiohttp.ClientResponse:
-            protocol = conn.protocol
-            if protocol in used:
-                if protocol is None or protocol.should_close:
-                    raise SpoiledConnectionError
-            else:
-                used.add(protocol)
-            if (task := asyncio.current_task()) and (waiting := gate.sent(task)) is not None:
-                await waiting
-                if protocol is None or protocol.should_close:
-                    raise SpoiledConnectionError
-            return await super().send(conn)
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._used: WeakSet[Any] = WeakSet()
 
-    return NotedRequest
+    async def depart(self, protocol: Any) -> None:
+        """Returns when the running task's request may go out on the connection.
+
+        Raises:
+            SpoiledConnectionError: Not on this one.
+        """
+        if protocol not in self._used:
+            self._used.add(protocol)
+        elif protocol is None or protocol.should_close:
+            raise SpoiledConnectionError
+        if (task := asyncio.current_task()) and (waiting := self._gate.sent(task)) is not None:
+            await waiting
+            if protocol is None or protocol.should_close:
+                raise SpoiledConnectionError
+
+    def request_class(self) -> type[aiohttp.ClientRequest]:
+        """For requests that a session sends."""
+        depart = self.depart
+
+        class NotedRequest(aiohttp.ClientRequest):
+            async def send(self, conn: Any) -> aiohttp.ClientResponse:
+                await depart(conn.protocol)
+                return await super().send(conn)
+
+        return NotedRequest

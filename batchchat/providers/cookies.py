@@ -2,9 +2,13 @@
 
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
+from http.cookies import CookieError, SimpleCookie
 from typing import Any
 
 import aiohttp
+from aiohttp import hdrs
+from multidict import CIMultiDictProxy
 from yarl import URL
 
 __all__ = ["KnownCookies"]
@@ -34,6 +38,18 @@ class KnownCookies(aiohttp.CookieJar):
         """As the jar's own."""
         super().update_cookies_from_headers(headers, response_url)
         self._remember()
+
+    def take(self, headers: CIMultiDictProxy[str], url: str) -> None:
+        """Takes the cookies that an answer sets, as a session does by itself."""
+        given = headers.getall(hdrs.SET_COOKIE, ())
+        if given and hasattr(aiohttp.CookieJar, "update_cookies_from_headers"):
+            self.update_cookies_from_headers(given, URL(url))
+        elif given:  # before aiohttp 3.13
+            cookies: SimpleCookie = SimpleCookie()
+            for cookie in given:
+                with suppress(CookieError):
+                    cookies.load(cookie)
+            self.update_cookies(cookies, URL(url))
 
     def _remember(self) -> None:
         for cookie in self:

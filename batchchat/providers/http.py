@@ -8,12 +8,14 @@ from types import TracebackType
 from typing import Self
 
 import aiohttp
+from aiohttp import hdrs
 
+from batchchat.deadlines import Deadlines, Limit
 from batchchat.errors import AttemptTimeoutError, ProtocolError, ProviderError
-from batchchat.patience import PatientTimeout
 from batchchat.providers.base import ProviderContext
-from batchchat.providers.connections import SpoiledConnectionError, forget_addresses, made_connector, request_class
+from batchchat.providers.connections import Departures, SpoiledConnectionError, forget_addresses, made_connector
 from batchchat.providers.cookies import KnownCookies
+from batchchat.providers.direct import Answer, DirectSender, can_send_directly
 from batchchat.providers.network_errors import raise_network_error
 from batchchat.version import VERSION
 
@@ -45,6 +47,8 @@ class HttpClient:
         self._cookies = cookies
         self._jar: KnownCookies | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._direct: DirectSender | None = None
+        self._deadlines: Deadlines | None = None
         self._once_only = False
         self.answered = False
 
@@ -56,45 +60,86 @@ class HttpClient:
         return self._session
 
     @property
+    def deadlines(self) -> Deadlines:
+        """The clock of all exchanges."""
+        if self._deadlines is None:
+            raise RuntimeError("the provider is used outside its 'async with'")
+        return self._deadlines
+
+    @property
     def cookie_values(self) -> Iterable[str]:
         """The newest values of cookies that the service set and got back."""
         return self._jar.values if self._jar is not None else ()
 
     async def __aenter__(self) -> Self:
         self._jar = KnownCookies() if self._cookies else None
+        departures = Departures(self.context.gate)
         self._session = aiohttp.ClientSession(
             connector=made_connector(self.context.tls),
             timeout=aiohttp.ClientTimeout(total=None, connect=self.context.connect_s or None),
             cookie_jar=aiohttp.DummyCookieJar() if self._jar is None else self._jar,
             headers={"User-Agent": _USER_AGENT},
             proxy=self.context.proxy,
-            request_class=request_class(self.context.gate),
+            request_class=departures.request_class(),
         )
+        if self.context.proxy is None and can_send_directly(self._session):
+            self._direct = DirectSender(self._session, self.context.connect_s, departures)
+        self._deadlines = Deadlines()
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._direct = None
+        if self._deadlines is not None:
+            self._deadlines.close()
         if self._session is not None:
             await self._session.close()
             self._session = None
 
-    def checked_reuse(self, headers: Mapping[str, str]) -> Mapping[str, str]:
-        """The request's headers, and that its connection serves once only where another use is known to fail."""
-        return {**headers, "Connection": "close"} if self._once_only else headers
+    async def post(self, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        """The answer to one request, once its headers are there.
 
-    def note_reuse(self, response: aiohttp.ClientResponse) -> None:
+        Raises:
+            aiohttp.ClientError, OSError: There is none.
+        """
+        while True:
+            try:
+                answer = await self._sent(url, headers, body)
+            except SpoiledConnectionError:
+                self._once_only = True  # this service says more than it was asked for
+                continue
+            self.answered = True
+            self._note_reuse(answer)
+            return answer
+
+    async def _sent(self, url: str, headers: Mapping[str, str], body: bytes | None) -> Answer:
+        if self._once_only:
+            headers = {**headers, "Connection": "close"}
+        if body is not None and len(body) > _LARGE_BODY_BYTES:
+            # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
+            return await self._sent_by_session(url, headers, io.BytesIO(body))
+        head = None
+        if self._direct is not None and not self._jar:  # cookies are the session's to send
+            head = self._direct.head(url, headers)
+        if head is None or self._direct is None or body is None:
+            return await self._sent_by_session(url, headers, body)
+        answer = await self._direct.post(head, body)
+        if self._jar is not None:
+            self._jar.take(answer.headers, url)
+        return answer
+
+    async def _sent_by_session(self, url: str, headers: Mapping[str, str], data: bytes | io.BytesIO | None) -> Answer:
+        return await self.session.post(url, data=data, headers=headers, allow_redirects=False)
+
+    def _note_reuse(self, answer: Answer) -> None:
         """Uses no connection twice of a server that is known to close it without a word.
 
         llama.cpp's server announces keep-alive and closes after each stream; the request that goes out meanwhile on
         the same connection would be lost.
         """
-        if response.headers.get("Server") == "llama.cpp":
+        if answer.headers.get(hdrs.SERVER) == "llama.cpp":
             self._once_only = True
-            if response.connection is not None and response.connection.protocol is not None:
-                response.connection.protocol.force_close()
-
-    def reuse_nothing(self) -> None:
-        """Uses no connection twice from now on: this service says more than it was asked for."""
-        self._once_only = True
+            if answer.connection is not None and answer.connection.protocol is not None:
+                answer.connection.protocol.force_close()
 
     def exchange(self, url: str, *, headers: Mapping[str, str], body: bytes | None) -> "Exchange":
         """A POST, to be entered with ``async with`` right after ``Gate.admit``."""
@@ -131,7 +176,7 @@ class Exchange:
         self._idle_s = client.context.idle_s
         self._received = 0
         self._ending = False
-        self._response: aiohttp.ClientResponse | None = None
+        self._response: Answer | None = None
         self.first_byte_s: float | None = None
 
     async def __aenter__(self) -> Self:
@@ -214,39 +259,22 @@ class Exchange:
         except (TimeoutError, aiohttp.ClientError, OSError, asyncio.CancelledError):
             self._answer.close()
 
-    async def _post(self) -> aiohttp.ClientResponse:
-        clock = PatientTimeout(self._deadline)
+    async def _post(self) -> Answer:
+        limit = self._client.deadlines.until(self._deadline)
         try:
-            async with clock:
-                response = await self._sent()
+            with limit:
+                return await self._client.post(self._url, self._headers, self._body)
         except (aiohttp.ClientError, OSError) as error:  # OSError includes TimeoutError
-            if clock.expired():
+            if limit.expired:
                 raise self._timed_out() from None
             forget_addresses(self._client.session, error)
             raise_network_error(error, self._url, begun=False, known=self._client.answered)
         finally:
-            self._put_off(clock)
-        self._client.answered = True
-        self._client.note_reuse(response)
-        return response
-
-    async def _sent(self) -> aiohttp.ClientResponse:
-        body = self._body
-        while True:
-            try:
-                return await self._client.session.post(
-                    self._url,
-                    # aiohttp writes bytes at once, however many; of a file it takes pieces, so that the loop goes on.
-                    data=io.BytesIO(body) if body is not None and len(body) > _LARGE_BODY_BYTES else body,
-                    headers=self._client.checked_reuse(self._headers),
-                    allow_redirects=False,
-                )
-            except SpoiledConnectionError:
-                self._client.reuse_nothing()
+            self._put_off(limit)
 
     async def _next_chunk(self) -> bytes:
         content = self._answer.content
-        clock = None
+        limit: Limit | None = None
         if self._ending and self._enough():
             self._answer.close()
             return b""
@@ -256,14 +284,14 @@ class Exchange:
                 return chunk
             if content.at_eof():
                 return b""
-            clock = PatientTimeout(self._limit())
-            async with clock:
+            limit = self._client.deadlines.until(self._due())
+            with limit:
                 return await content.readany()
         except (aiohttp.ClientError, OSError) as error:
             if self._ending:
                 self._answer.close()
                 return b""
-            if clock is not None and clock.expired():
+            if limit is not None and limit.expired:
                 raise self._timed_out() from None
             raise_network_error(error, self._url, begun=self.begun)
         except asyncio.CancelledError:
@@ -272,20 +300,20 @@ class Exchange:
             self._answer.close()
             return b""
         finally:
-            if clock is not None:
-                self._put_off(clock)
+            if limit is not None:
+                self._put_off(limit)
 
-    def _put_off(self, clock: PatientTimeout) -> None:
+    def _put_off(self, limit: Limit) -> None:
         """Time in which this process was held up counts for no limit."""
-        if clock.held_s and self._deadline is not None:
-            self._deadline += clock.held_s
+        if limit.held_s and self._deadline is not None:
+            self._deadline += limit.held_s
 
     def _enough(self) -> bool:
         """Whether what follows a whole answer has had its time and its bytes."""
         late = self._deadline is not None and self._loop.time() >= self._deadline
         return late or self._received > self._client.context.max_response_bytes
 
-    def _limit(self) -> float | None:
+    def _due(self) -> float | None:
         """Loop time at which waiting for more of the body ends."""
         now = self._loop.time()
         if self._ending or not self._received or not self._idle_s:
@@ -294,7 +322,7 @@ class Exchange:
         return idle_at if self._deadline is None else min(idle_at, self._deadline)
 
     @property
-    def _answer(self) -> aiohttp.ClientResponse:
+    def _answer(self) -> Answer:
         if self._response is None:
             raise RuntimeError("the exchange is used outside its 'async with'")
         return self._response

@@ -5,14 +5,14 @@ import json
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, NamedTuple, Self
 from weakref import WeakKeyDictionary
 
 import msgspec
 
 from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
 from batchchat.providers.address import moved_base
-from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, collect, end_if_cancelled, key_in
+from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, end_if_cancelled, key_in
 from batchchat.providers.http import Exchange
 from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
@@ -38,6 +38,12 @@ __all__ = ["EndpointConfig", "OpenAIChat", "OpenAIChatConfig"]
 
 _MOST_MOVES = 5
 _NO_MODEL = "no model is named; give --model or provider.model"
+
+
+class _Sent(NamedTuple):
+    exchange: Exchange
+    base: str
+    body: dict[str, Any]
 
 
 class OpenAIChat:
@@ -120,36 +126,47 @@ class OpenAIChat:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """One attempt to its end; see ``Provider.complete``."""
-        return await collect(self._events(request, deltas=False))
-
-    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
-        """One attempt, told piece by piece; see ``Provider.stream``."""
-        async with aclosing(self._events(request, deltas=True)) as events:
-            async for event in events:
-                yield event
-        end_if_cancelled()
-
-    async def _events(self, request: ChatRequest, *, deltas: bool) -> AsyncGenerator[StreamEvent]:
         refused: dict[Endpoint, ProviderError] = {}
         for _ in range(_MOST_MOVES * len(self._endpoints)):
             endpoint = await self._admitted_endpoint(request, refused)
-            reader = self._reader(request, deltas=deltas)
+            reader = self._reader(request, deltas=False)
             try:
-                async with aclosing(self._attempt(request, endpoint, reader)) as events:
-                    async for event in events:
-                        yield event
+                sent = self._sent(request, endpoint)
+                async with sent.exchange as reply:
+                    if await self._answers(reply, sent, endpoint, request):
+                        completion = await reader.read(reply)
+                        self._pool.succeeded(endpoint)
+                        return completion
             except ProviderError as error:
-                error.partial = error.partial or reader.partial or None
-                if not self._asks_another(request, endpoint, error) or (deltas and reader.partial):
-                    raise
+                self._note_failure(error, reader, endpoint, request)
                 refused[endpoint] = error
-                continue
+            finally:
+                self._pool.left(endpoint)
+        raise _moving_on_and_on()
+
+    async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
+        """One attempt, told piece by piece; see ``Provider.stream``."""
+        refused: dict[Endpoint, ProviderError] = {}
+        for _ in range(_MOST_MOVES * len(self._endpoints)):
+            endpoint = await self._admitted_endpoint(request, refused)
+            reader = self._reader(request, deltas=True)
+            try:
+                sent = self._sent(request, endpoint)
+                async with sent.exchange as reply:
+                    if await self._answers(reply, sent, endpoint, request):
+                        async with aclosing(reader.stream(reply)) as events:
+                            async for event in events:
+                                yield event
+            except ProviderError as error:
+                self._note_failure(error, reader, endpoint, request)
+                refused[endpoint] = error
             finally:
                 self._pool.left(endpoint)
             if reader.finished:
                 self._pool.succeeded(endpoint)
+                end_if_cancelled()
                 return
-        raise ProtocolError("the service redirects on and on; see --base-url", stops_run=True)
+        raise _moving_on_and_on()
 
     async def _admitted_endpoint(self, request: ChatRequest, refused: Mapping[Endpoint, ProviderError]) -> Endpoint:
         """The endpoint for a request that may go out now; not the one where its last attempt failed, if possible.
@@ -172,33 +189,40 @@ class OpenAIChat:
         """Masks in an error that was made of an answer what the service may have repeated of the request."""
         self._masker.hide(error)
 
-    def _asks_another(self, request: ChatRequest, endpoint: Endpoint, error: ProviderError) -> bool:
-        """Notes a failed attempt; whether another endpoint is asked at once."""
+    def _note_failure(
+        self, error: ProviderError, reader: OpenAIReader, endpoint: Endpoint, request: ChatRequest
+    ) -> None:
+        """Returns where another endpoint is to be asked at once, which is never so after text has been told.
+
+        Raises:
+            ProviderError: Otherwise.
+        """
+        error.partial = error.partial or reader.partial or None
         self._masker.hide(error)
         if (task := asyncio.current_task()) is not None:
             self._failed_at[task] = (request, endpoint)
-        return self._pool.failed(endpoint, error, model_named=request.model is not None)
+        another = self._pool.failed(endpoint, error, model_named=request.model is not None)
+        if not another or (reader.deltas and reader.partial):
+            raise error
 
     def _reader(self, request: ChatRequest, *, deltas: bool) -> OpenAIReader:
         if self.config.api == "responses":
             return ResponsesReader(deltas=deltas)
         return CompletionReader(deltas=deltas, choices=choices_asked(request.params))
 
-    async def _attempt(
-        self, request: ChatRequest, endpoint: Endpoint, reader: OpenAIReader
-    ) -> AsyncGenerator[StreamEvent]:
-        """One exchange; ends without a finished reader where the address or the options had to change first."""
-        base = endpoint.base
+    def _sent(self, request: ChatRequest, endpoint: Endpoint) -> _Sent:
         body = self._body(request, endpoint)
-        async with endpoint.http.exchange(endpoint.url, headers=endpoint.headers, body=dumped(body)) as reply:
-            self._observe(endpoint, reply)
-            if reply.status == 200:
-                self._pool.answering(endpoint)
-                async with aclosing(reader.read(reply)) as events:
-                    async for event in events:
-                        yield event
-            else:
-                await self._refused(reply, endpoint, base, body, request)
+        exchange = endpoint.http.exchange(endpoint.url, headers=endpoint.headers, body=dumped(body))
+        return _Sent(exchange, endpoint.base, body)
+
+    async def _answers(self, reply: Exchange, sent: _Sent, endpoint: Endpoint, request: ChatRequest) -> bool:
+        """Whether an answer is there to be read; not where the address or the options had to change first."""
+        self._observe(endpoint, reply)
+        if reply.status == 200:
+            self._pool.answering(endpoint)
+            return True
+        await self._refused(reply, endpoint, sent.base, sent.body, request)
+        return False
 
     def _observe(self, endpoint: Endpoint, reply: Exchange) -> None:
         """Passes on what the answer tells of limits: to the run, or to the pool where there are several endpoints."""
@@ -261,3 +285,7 @@ class OpenAIChat:
             setattr(endpoint, name, False)
             who = "the service" if len(self._endpoints) == 1 else endpoint.label
             self._context.notice(f"{who} {sentence}", 1)
+
+
+def _moving_on_and_on() -> ProtocolError:
+    return ProtocolError("the service redirects on and on; see --base-url", stops_run=True)

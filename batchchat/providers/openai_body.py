@@ -1,18 +1,22 @@
 """The body of a chat completion: a stream of chunks or one object, in the dialects that servers speak."""
 
+from collections.abc import Iterator
 from typing import Any
 
 from batchchat.errors import IncompleteError, ProtocolError, ServerError
 from batchchat.jsonl import json_type
 from batchchat.providers.http import Exchange
+from batchchat.providers.openai_chunks import ChatChunk, decoded_chunks
 from batchchat.providers.openai_errors import refused_error
 from batchchat.providers.openai_reader import OpenAIReader, answer_text
 from batchchat.providers.text import checked_calls, usage_of, without_surrogates
 from batchchat.records import Completion, Usage
+from batchchat.sse import ServerSentEvent
 
 __all__ = ["CompletionReader"]
 
 _MOST_CHOICES = 1024
+_DONE_LINE = b"\n[DONE]"
 
 
 class CompletionReader(OpenAIReader):
@@ -35,6 +39,50 @@ class CompletionReader(OpenAIReader):
         first = self._choices.get(0)
         return without_surrogates("".join(first.text)) if first is not None else ""
 
+    def _texts(self, chunk: bytes, reply: Exchange) -> Iterator[str]:
+        lines = self._decoder.plain_lines(chunk)
+        done = lines is not None and lines.endswith(_DONE_LINE)
+        if lines is not None and done:
+            lines = lines[: -len(_DONE_LINE)]
+        chunks = None if lines is None else decoded_chunks(lines)
+        if lines is None or chunks is None:
+            return super()._texts(chunk, reply)
+        self._begin_stream()
+        return self._texts_of(chunks, lines, reply, done=done)
+
+    def _texts_of(self, chunks: list[ChatChunk], lines: bytes, reply: Exchange, *, done: bool) -> Iterator[str]:
+        split: list[bytes] | None = None
+        for number, chunk in enumerate(chunks):
+            if chunk.is_plain:
+                text = self._take_plain(chunk, reply)
+            else:
+                split = lines.split(b"\n") if split is None else split
+                text = self._take(ServerSentEvent(split[number]), reply)
+            if text and self.deltas:
+                yield text
+            if self._is_over:
+                return
+        self._done = self._done or done
+
+    def _take_plain(self, chunk: ChatChunk, reply: Exchange) -> str:
+        """As ``_take_object``."""
+        self._model = chunk.model or self._model
+        if isinstance(chunk.usage, dict):
+            self._usage = usage_of(chunk.usage)
+            self._over = self._ended
+        told = ""
+        for position, piece in enumerate(chunk.choices):
+            index, choice, is_new = self._choice(piece.index, position)
+            text = None if piece.delta is None else piece.delta.content
+            if text:
+                choice.text.append(text)
+                told += text if index == 0 else ""
+            if piece.finish_reason:
+                choice.finish = piece.finish_reason
+            if is_new or choice.finish is not None:
+                self._look_at_end(reply)
+        return told
+
     def _take_object(self, obj: dict[str, Any], reply: Exchange) -> str:
         if isinstance(model := obj.get("model"), str):
             self._model = model or self._model
@@ -49,16 +97,21 @@ class CompletionReader(OpenAIReader):
         return told
 
     def _take_choice(self, piece: dict[str, Any], position: int, reply: Exchange) -> str:
-        index = piece.get("index")
-        index = index if isinstance(index, int) and 0 <= index < _MOST_CHOICES else position
-        choice = self._choices.get(index)
-        is_new = choice is None
-        if choice is None:
-            choice = self._choices[index] = _Choice()
+        index, choice, is_new = self._choice(piece.get("index"), position)
         text = choice.take(piece)
         if is_new or choice.finish is not None:
             self._look_at_end(reply)
         return text if index == 0 else ""
+
+    def _choice(self, index: Any, position: int) -> "tuple[int, _Choice, bool]":
+        """Index of a piece's choice, the choice, and whether it is new."""
+        if not isinstance(index, int) or not 0 <= index < _MOST_CHOICES:
+            index = position
+        choice = self._choices.get(index)
+        if choice is not None:
+            return index, choice, False
+        choice = self._choices[index] = _Choice()
+        return index, choice, True
 
     def _look_at_end(self, reply: Exchange) -> None:
         choices = self._choices.values()

@@ -2,7 +2,7 @@
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterator
 from typing import Any
 
 from batchchat.errors import ProtocolError, ProviderError
@@ -33,10 +33,14 @@ class OpenAIReader(ABC):
 
     Subclasses set ``_whole`` once the answer is all there (what cannot be read after that, or reports a failure, only
     ends it), and ``_over`` once nothing is worth waiting for any more.
+
+    Attributes:
+        deltas: Whether text is told as it streams.
+        finished: Whether the answer is whole.
     """
 
     def __init__(self, *, deltas: bool) -> None:
-        self._deltas = deltas
+        self.deltas = deltas
         self._decoder = SSEDecoder()
         self._raw: list[bytes] = []
         self._is_stream = False
@@ -64,32 +68,61 @@ class OpenAIReader(ABC):
             ProviderError: They make no answer.
         """
 
-    async def read(self, reply: Exchange) -> AsyncGenerator[StreamEvent]:
-        """The answer's events.
+    async def read(self, reply: Exchange) -> Completion:
+        """The whole answer.
 
         Raises:
             ProviderError: No terminal event came, or a failure was told.
         """
-        while chunk := await reply.read():
-            if not self._is_stream:
-                self._raw.append(chunk)
-            for event in self._decoder.feed(chunk):
-                if text := self._take(event, reply):
-                    yield TextDelta(text)
-                if self._done or self._over:  # what follows counts no more, whether or not it came in the same chunk
-                    break
-            if self._done or self._over:
-                await reply.linger()
-                break
+        while not self._is_over and (chunk := await reply.read()):
+            for _ in self._texts(chunk, reply):
+                pass
+        if self._is_over:
+            await reply.linger()
         else:
-            for event in self._decoder.finish():
-                if text := self._take(event, reply, cut=True):
-                    yield TextDelta(text)
+            for _ in self._last_texts(reply):
+                pass
+        return self._finished(reply)
+
+    async def stream(self, reply: Exchange) -> AsyncGenerator[StreamEvent]:
+        """The answer's events; see ``read``."""
+        while not self._is_over and (chunk := await reply.read()):
+            for text in self._texts(chunk, reply):
+                yield TextDelta(text)
+        if self._is_over:
+            await reply.linger()
+        else:
+            for text in self._last_texts(reply):
+                yield TextDelta(text)
+        yield StreamEnd(self._finished(reply))
+
+    @property
+    def _is_over(self) -> bool:
+        """What follows counts no more, whether or not it came in the same chunk."""
+        return self._done or self._over
+
+    def _texts(self, chunk: bytes, reply: Exchange) -> Iterator[str]:
+        """Takes what has come; its texts where deltas are wanted."""
+        if not self._is_stream:
+            self._raw.append(chunk)
+        for event in self._decoder.feed(chunk):
+            if text := self._take(event, reply):
+                yield text
+            if self._is_over:
+                return
+
+    def _last_texts(self, reply: Exchange) -> Iterator[str]:
+        """Takes what the end of the body has cut off."""
+        for event in self._decoder.finish():
+            if text := self._take(event, reply, cut=True):
+                yield text
+
+    def _finished(self, reply: Exchange) -> Completion:
         if not self._is_stream:
             self._take_body(b"".join(self._raw), reply)
         completion = self._completion(reply)
         self.finished = True
-        yield StreamEnd(completion)
+        return completion
 
     def _take(self, event: ServerSentEvent, reply: Exchange, *, cut: bool = False) -> str:
         if not self._whole:
@@ -137,4 +170,4 @@ class OpenAIReader(ABC):
         if obj.get("error") or obj.get("object") == "error":
             raise object_error(200, b"", obj, reply.headers)
         told = self._take_object(obj, reply)
-        return told if self._deltas else ""
+        return told if self.deltas else ""

@@ -168,17 +168,21 @@ class _Reply:
 class _Read:
     """What reading came to: an answer or an error, and the texts on the way."""
 
-    def __init__(self, reader: Any, chunks: Sequence[bytes]) -> None:
+    def __init__(self, make: Callable[[bool], Any], chunks: Sequence[bytes], *, deltas: bool = False) -> None:
+        reader = make(deltas)
         self.texts: list[str] = []
         self.completion: Completion | None = None
         self.error: ProviderError | None = None
         try:
-            _drive(self._collect(reader.read(_Reply(chunks))))
+            _drive(self._collect(reader.stream(_Reply(chunks))) if deltas else self._read(reader, _Reply(chunks)))
         except ProviderError as error:
             self.error = error
         self.partial = reader.partial
         assert (self.completion is None) == (self.error is not None), "neither an answer nor an error"
         assert reader.finished == (self.completion is not None)
+
+    async def _read(self, reader: Any, reply: "_Reply") -> None:
+        self.completion = await reader.read(reply)
 
     async def _collect(self, events: AsyncGenerator[StreamEvent]) -> None:
         async for event in events:
@@ -204,16 +208,16 @@ def _drive(work: Coroutine[Any, Any, None]) -> None:
 
 
 def _check_reader(data: bytes, make: Callable[[bool], Any]) -> None:
-    expected = _Read(make(False), [data])
+    expected = _Read(make, [data])
     if expected.completion is not None:
         check_completion(expected.completion)
     if expected.error is not None:
         check_failure(expected.error)
     expected.partial.encode()
     for chunks in chunkings(data):
-        assert _Read(make(False), chunks).facts() == expected.facts(), chunks[:99]
+        assert _Read(make, chunks).facts() == expected.facts(), chunks[:99]
     # Whoever wants the text as it streams is told of an event that cannot be read; who waits for the end need not be.
-    told = _Read(make(True), [data])
+    told = _Read(make, [data], deltas=True)
     assert told.completion in (expected.completion, None)
     assert told.completion is not None or told.error is not None
 

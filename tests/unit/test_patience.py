@@ -3,17 +3,51 @@
 import asyncio
 import socket
 import time
+from typing import Any
 
 import pytest
 
+from batchchat.deadlines import Deadlines
 from batchchat.patience import PatientTimeout
 from tests.virtual_time import run_virtual
+
+
+class SharedTimer:
+    """A limit of ``Deadlines`` in the shape of ``PatientTimeout``."""
+
+    def __init__(self, due: float | None) -> None:
+        self._limit = Deadlines().until(due)
+
+    async def __aenter__(self) -> "SharedTimer":
+        self._limit.__enter__()
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        self._limit.__exit__(*error)
+
+    def expired(self) -> bool:
+        return self._limit.expired
+
+    @property
+    def held_s(self) -> float:
+        return self._limit.held_s
+
+
+@pytest.fixture(params=[PatientTimeout, SharedTimer], autouse=True)
+def clock_of(request: pytest.FixtureRequest) -> Any:
+    """Either kind of limit keeps the same promises."""
+    global Clock
+    Clock = request.param
+    return Clock
+
+
+Clock: Any = PatientTimeout
 
 
 async def waiting(due_in_s: float | None, wait_s: float) -> tuple[bool, float]:
     loop = asyncio.get_running_loop()
     began = loop.time()
-    clock = PatientTimeout(None if due_in_s is None else began + due_in_s)
+    clock = Clock(None if due_in_s is None else began + due_in_s)
     try:
         async with clock:
             await asyncio.sleep(wait_s)
@@ -58,7 +92,7 @@ def test_bytes_that_came_while_the_loop_stood_still_are_taken() -> None:
         ours, theirs = socket.socketpair()
         reader, writer = await asyncio.open_connection(sock=ours)
         with theirs:
-            async with PatientTimeout(asyncio.get_running_loop().time() + 0.02):
+            async with Clock(asyncio.get_running_loop().time() + 0.02):
                 asyncio.get_running_loop().call_soon(_stand_still, theirs, seconds)
                 data = await reader.read(100)
         writer.close()
@@ -79,7 +113,7 @@ def test_time_held_up_does_not_count_but_the_wait_after_it_is_short() -> None:
 
     async def late() -> tuple[float, float]:
         loop = asyncio.get_running_loop()
-        began, clock = loop.time(), PatientTimeout(loop.time() + 10)
+        began, clock = loop.time(), Clock(loop.time() + 10)
         with pytest.raises(TimeoutError):
             async with clock:
                 loop.call_later(1, setattr, loop, "now", began + 86400)
@@ -94,7 +128,7 @@ def test_time_held_up_does_not_count_but_the_wait_after_it_is_short() -> None:
 def test_cancelling_from_outside_stays_a_cancelling() -> None:
     async def cancelled() -> bool:
         async def body() -> None:
-            async with PatientTimeout(asyncio.get_running_loop().time() + 60):
+            async with Clock(asyncio.get_running_loop().time() + 60):
                 await asyncio.sleep(3600)
 
         task = asyncio.create_task(body())

@@ -82,3 +82,33 @@ def test_line_ends_of_any_kind_give_the_same_events(lines) -> None:
     # A CR before an LF line end would read as one CRLF, so each file keeps to one kind here.
     for end in (b"\r\n", b"\r"):
         assert decoded(b"".join(line + end for line, _ in lines)) == decoded(plain)
+
+
+@given(st.lists(st.tuples(LINE, END), max_size=12), st.booleans())
+def test_plain_chunk_is_one_whose_events_are_single_lines(lines, ended) -> None:
+    """Whatever is taken for plain comes to the same events as feeding it; the decoder holds nothing afterwards."""
+    data = b"".join(line + end for line, end in lines) + (b"\n" if ended else b"")
+    plain = SSEDecoder().plain_lines(data)
+    fed = SSEDecoder()
+    events = [event.data for event in fed.feed(data)]
+    if plain is not None:
+        assert plain.split(b"\n") == events
+        assert not fed.pending
+
+
+def test_ordinary_chunks_are_plain_and_others_are_not() -> None:
+    assert SSEDecoder().plain_lines(b"data: a\n\ndata: b\n\n") == b"a\nb"
+    for data in (
+        b"data: a\r\n\r\n",
+        b"data: a\ndata: b\n\n",
+        b"data: a\n\nid: 1\n\n",
+        b"data: a\n\ndata:b\n\n",
+        b": c\n\ndata: a\n\n",
+        b"data: a\n\ndata: b\n",
+        b"data: a\n\n\ndata: b\n\n",
+        b"\xef\xbb\xbfdata: a\n\n",
+    ):
+        assert SSEDecoder().plain_lines(data) is None
+    cut = SSEDecoder()
+    cut.feed(b"da")
+    assert cut.plain_lines(b"data: b\n\n") is None
