@@ -208,13 +208,13 @@ class JobRun:
             self._observer.notice(warning, 0)
         if self._stop_reason is not None or _is_done(survey):
             return
-        await asyncio.to_thread(self._meter.prepare)
+        await self._meter.prepare()
         if self._stop_reason is not None:
             return
         breaker = Breaker(
             job.breaker, self._limiter, self._observer, slots=self._concurrency, give_up=self._stop_for_service
         )
-        async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker:
+        async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker, self._meter:
             worker = Worker(
                 self._provider,
                 limiter=self._limiter,

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from decimal import Decimal
-from typing import TypeVar
+from typing import Self, TypeVar
 
 import msgspec
 
@@ -73,6 +73,10 @@ class Meter:
         self._longest = 0
         self._bound_holds = True  # whether no answer was longer than its ``max_tokens`` yet
         self._input_excess = 1.0  # by how much counted inputs went beyond what they should at most be
+        # What is still to be priced, while prices are not loaded; a budget needs them before anything is sent.
+        waits = self.budget.limit_usd is None and self.prices.may_ask_library
+        self._unpriced: list[tuple[Trip, Usage, str | None]] | None = [] if waits else None
+        self._loading: asyncio.Task[None] | None = None
 
     def checking(self, check: Callable[[Prompt], None] | None) -> Callable[[Prompt], None]:
         """A check of prompts before the first request, after ``check``.
@@ -88,10 +92,26 @@ class Meter:
 
         return both
 
-    def prepare(self) -> None:
-        """Loads what takes long to load, so that no answer waits for it; to be called off the event loop."""
-        self.prices.load()
-        self._price(None)
+    async def prepare(self) -> None:
+        """Loads prices that a budget needs before the first request; without one they are loaded beside the run."""
+        if self.budget.limit_usd is not None:
+            await asyncio.to_thread(self._load_prices)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Waits until all that was spent has its price, also where the task is to end meanwhile; then it ends."""
+        cancelled = False
+        while self._loading is not None and not self._loading.done():
+            try:
+                await asyncio.wait([self._loading])
+            except asyncio.CancelledError:
+                cancelled = True
+        if cancelled:
+            raise asyncio.CancelledError
+        if self._loading is not None:
+            self._loading.result()
 
     async def begin(self, request: ChatRequest, *, ahead: bool = False, patient: bool = True) -> Trip:
         """Waits until the budget has room for one more attempt.
@@ -221,8 +241,29 @@ class Meter:
             self._bound_holds = False
 
     def _spend(self, trip: Trip, usage: Usage, told_model: str | None) -> None:
-        self.budget.spend(usage, self._price_paid(trip, told_model), trip.model or told_model)
+        if self._unpriced is None:
+            self._pay(trip, usage, told_model)
+        else:
+            self._unpriced.append((trip, usage, told_model))
+            if self._loading is None:
+                self._loading = asyncio.ensure_future(self._price_later())
         self._release(trip)
+
+    async def _price_later(self) -> None:
+        """Prices what was spent so far, once prices are loaded; that takes a good part of a second."""
+        try:
+            await asyncio.to_thread(self._load_prices)
+        finally:
+            unpriced, self._unpriced = self._unpriced or [], None
+        for trip, usage, told_model in unpriced:
+            self._pay(trip, usage, told_model)
+
+    def _load_prices(self) -> None:
+        self.prices.load()
+        self._price(None)
+
+    def _pay(self, trip: Trip, usage: Usage, told_model: str | None) -> None:
+        self.budget.spend(usage, self._price_paid(trip, told_model), trip.model or told_model)
 
     def _price_paid(self, trip: Trip, told_model: str | None) -> Priced | None:
         several = trip.request.model is None and len(self._routes) > 1

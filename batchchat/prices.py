@@ -117,9 +117,14 @@ class PriceList:
         self._known: dict[str | None, Priced | None] = {}
         self._used: set[str] = set()
 
+    @property
+    def may_ask_library(self) -> bool:
+        """Whether there may be models that only the library knows a price for."""
+        return self._ask_library and not self._free and "*" not in self._own
+
     def load(self) -> None:
         """Loads the library, unless the job's own prices fit every model; takes a good part of a second."""
-        if self._ask_library and not self._free and "*" not in self._own:
+        if self.may_ask_library:
             _library_price("", None)
 
     def price_for(self, model: str | None) -> Priced | None:
@@ -235,7 +240,7 @@ def _library_price(model: str, base_url: str | None) -> Priced | None:
     """What the library knows of a model, at the service's address or else by its name alone; it asks no network."""
     try:
         from genai_prices import calc_price
-    except ImportError:
+    except (ImportError, OSError):  # not installed, or no file can be opened any more
         return None
     for where in ({"provider_api_url": base_url}, {}) if base_url else ({},):
         calculate = partial(calc_price, model_ref=model, **where)

@@ -1,6 +1,6 @@
 """How long commands take to start: CPU and wall time, each beside a plain import of what it cannot do without.
 
-``python -m tests.startup_time [ROUNDS] [NAME…]`` prints a table. A machine that does other things changes seconds but hardly
+``python -m tests.bench.startup [ROUNDS] [NAME…]`` prints a table. A machine that does other things changes seconds but hardly
 their ratios, as a command and its yardstick are measured in turns. Linux only: it reads the CPU clock of a child.
 """
 
@@ -82,7 +82,12 @@ def in_turns(measures: dict[str, Callable[[], Cost]], rounds: int) -> dict[str, 
 
 def measures(folder: Path, listener: socket.socket) -> dict[str, Callable[[], Cost]]:
     """Every command by name, yardsticks ``click`` and ``client`` among them."""
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("BATCHCHAT_")}
+    # Without compiled modules a start costs several times as much.
+    environ = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("BATCHCHAT_", "PYTHONDONTWRITEBYTECODE"))
+    }
     environ |= {"XDG_CACHE_HOME": f"{folder}/cache", "XDG_STATE_HOME": f"{folder}/state", "OPENAI_API_KEY": "none"}
     url = "http://127.0.0.1:%d" % listener.getsockname()[1]
     python, ours = sys.executable, str(Path(sys.executable).with_name("batchchat"))
