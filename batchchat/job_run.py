@@ -34,6 +34,7 @@ from batchchat.run_output import RunOutput, close_output, open_output
 from batchchat.run_signals import RunSignals
 from batchchat.shared_answers import AnswerStore, Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
+from batchchat.slots import Slots
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
 from batchchat.tally import Tally
@@ -64,6 +65,7 @@ class JobRun:
         self._meter = make_meter(job, observer, stop)
         self._admission = Admission(self._limiter, self._meter)
         self._concurrency = fit_concurrency(job.concurrency)
+        self._slots = Slots(self._concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
         self.check_prompt: Callable[[Prompt], None] = self._meter.checking(
             getattr(self._provider, "check_prompt", None)
@@ -222,7 +224,7 @@ class JobRun:
                 policy=RetryPolicy(retries=job.retry.retries),
                 rules=self._rules,
                 observer=self._observer,
-                slots=asyncio.Semaphore(self._concurrency),
+                slots=self._slots,
                 params=job.prompt.params,
                 judge=self._judge,
                 prompt_s=job.timeout.prompt_s,
@@ -264,7 +266,9 @@ class JobRun:
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         keep = self._admission.in_flight
-        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=keep)
+        # Answers that are shared need no slot.
+        slots = None if job.dedup or job.reuse else self._slots
+        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=keep, slots=slots)
         if self._worker is not None and (second_s := job.stragglers.second_attempt_s):
             self._pool.ended = self._worker.allow_second_attempts(second_s, lambda: source.exhausted)
         delivery = Delivery(

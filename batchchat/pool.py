@@ -6,6 +6,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Generic, TypeVar
 
+from batchchat.slots import Slots
+
 __all__ = ["InputOrder", "PromptSource", "WorkerPool"]
 
 T = TypeVar("T")
@@ -141,6 +143,7 @@ class WorkerPool(Generic[T]):
         handle: One item's whole life; what it raises ends the pool.
         tasks: How many items are held at the same time.
         keep: Tasks that have a request on the wire; ``drain`` lets these finish.
+        slots: Where a task waits for a vacant slot before it takes an item; None where items may need none.
 
     Attributes:
         writing: Tasks that have something to be written; nobody ends these.
@@ -154,7 +157,9 @@ class WorkerPool(Generic[T]):
         *,
         tasks: int,
         keep: set[asyncio.Task[Any]],
+        slots: Slots | None = None,
     ) -> None:
+        self._slots = slots
         self._source, self._handle, self._size, self._keep = source, handle, tasks, keep
         self.ended: Callable[[], None] | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -196,9 +201,14 @@ class WorkerPool(Generic[T]):
                 task.cancel()
 
     async def _work(self) -> None:
+        slots = self._slots
         while not self._draining:
+            if slots is not None and not slots.vacant:
+                await slots.vacancy()
             item = await self._source.next()
             if item is None:
+                if slots is not None:
+                    slots.end()
                 if self.ended is not None:
                     self.ended()
                 return

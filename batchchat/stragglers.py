@@ -10,6 +10,7 @@ from batchchat.errors import ProviderError
 from batchchat.life import Life
 from batchchat.providers.base import ChatRequest, Provider
 from batchchat.records import Completion
+from batchchat.slots import Slots
 
 __all__ = ["Stragglers"]
 
@@ -38,7 +39,7 @@ class Stragglers:
         *,
         provider: Provider,
         admission: Admission,
-        slots: asyncio.Semaphore,
+        slots: Slots,
         lives: "dict[asyncio.Task[Any] | None, Life]",
         all_begun: Callable[[], bool],
         count: Callable[[str], None],

@@ -21,6 +21,7 @@ from batchchat.prompts import auto_id
 from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
+from batchchat.slots import Slots
 from batchchat.stopping import StopReason, StopRules
 from batchchat.worker import Worker
 
@@ -93,7 +94,7 @@ async def stream(
             policy=RetryPolicy(retries=retries),
             rules=feed.rules,
             observer=Observers(()),
-            slots=asyncio.Semaphore(concurrency),
+            slots=feed.slots,
             params=given,
             judge=feed.judge,
             rule=rule,
@@ -119,6 +120,7 @@ class _Feed:
     def __init__(self, limiter: Limiter, concurrency: int) -> None:
         self.limiter, self._concurrency = limiter, concurrency
         self.admission = Admission(limiter)
+        self.slots = Slots(concurrency)
         self.rules = StopRules()
         self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=concurrency)
         self.reason: StopReason | None = None
@@ -136,7 +138,9 @@ class _Feed:
             with suppress(Abandoned):
                 await worker.complete_prompt(item, fingerprint(item), lambda outcome: self._give(outcome, pool))
 
-        self._pool = pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight)
+        self._pool = pool = WorkerPool(
+            source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight, slots=self.slots
+        )
         try:
             await pool.run()
         except ExceptionGroup as group:

@@ -21,6 +21,7 @@ from batchchat.prompt_clock import PromptClock
 from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy
+from batchchat.slots import Slots
 from batchchat.spared_attempts import SparedAttempts
 from batchchat.stopping import StopRules
 from batchchat.stragglers import Stragglers
@@ -60,7 +61,7 @@ class Worker:
         policy: RetryPolicy,
         rules: StopRules,
         observer: RunObserver,
-        slots: asyncio.Semaphore,
+        slots: Slots,
         params: Mapping[str, Any],
         judge: Callable[[PromptId, ProviderError], None],
         prompt_s: float = 0.0,
@@ -125,7 +126,9 @@ class Worker:
                 self._release(life)
             await deliver(outcome)
         finally:
-            self._release(life)
+            if life.holds_slot:
+                life.holds_slot = False
+                self._slots.leave()
             self.lives.pop(task, None)
         # The task was to end while the rest of a whole answer was awaited; the answer came first.
         end_if_cancelled()
@@ -139,7 +142,10 @@ class Worker:
                 completion = await self._within_deadline(life)
             else:
                 # Prompts that share a conversation on purpose are asked one after another.
-                async with self._chat(prompt.chat_id):
+                lock = self._chat(prompt.chat_id)
+                if lock.locked():
+                    self._slots.invite()
+                async with lock:
                     completion = await self._within_deadline(life)
             self._rules.completed()
         except ProviderError as caught:

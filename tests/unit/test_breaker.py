@@ -27,6 +27,7 @@ from batchchat.providers.nonce import NonceCache
 from batchchat.records import Completion, Outcome, Prompt
 from batchchat.retry import RetryPolicy
 from batchchat.run_settings import BreakerConfig
+from batchchat.slots import Slots
 from batchchat.stopping import StopRules
 from batchchat.worker import Worker
 from tests.virtual_time import run_virtual
@@ -138,7 +139,7 @@ def play(
             policy=RetryPolicy(retries=retries),
             rules=StopRules(),
             observer=observer,
-            slots=asyncio.Semaphore(concurrency),
+            slots=Slots(concurrency),
             params={},
             judge=lambda prompt_id, error: run.judged.append(prompt_id),
             prompt_s=prompt_s,

@@ -18,6 +18,7 @@ from batchchat.prices import PriceConfig, PriceList
 from batchchat.providers.base import ChatRequest
 from batchchat.records import Completion, Outcome, Prompt, Usage
 from batchchat.retry import RetryPolicy
+from batchchat.slots import Slots
 from batchchat.stopping import StopRules
 from batchchat.worker import Worker
 from tests.virtual_time import run_virtual
@@ -73,7 +74,7 @@ class Run:
         prices = PriceList({"*": PriceConfig(input=1, output=1)}, library=False)
         self.admission = Admission(self.limiter, Meter(self.budget, prices=prices))
         self.service = Service(self.admission, plan, keeps=keeps)
-        self.slots = asyncio.Semaphore(slots)
+        self.slots = Slots(slots)
         self.worker = Worker(
             self.service,
             limiter=self.limiter,
@@ -109,7 +110,7 @@ class Run:
         assert self.budget._holds == 0
         assert self.budget._held == 0
         assert self.worker.lives == {}
-        assert self.slots._value == self.free_slots
+        assert self.slots.free == self.free_slots
         assert [task for task in asyncio.all_tasks() if task is not asyncio.current_task()] == []
 
     async def go(self, *asks: Any) -> "Run":
