@@ -1,6 +1,7 @@
 """One thread that appends lines to one file: the event loop never waits for a disk, a line never stands alone.
 
-Whatever is queued goes out as one write, and all its writers are told at once.
+Lines of one turn of the loop, and those that come while others are being written, are handed over together, go out as
+one write, and all their writers are told at once.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from batchchat.results.spill import Spill
 __all__ = ["Appender", "Fsync", "WriteFailedError"]
 
 Fsync = Literal["interval", "always", "never"]
-_Item = tuple[bytes, "asyncio.Future[None]"]
+_Batch = list[tuple[bytes, "asyncio.Future[None]"]]
 _QUEUE_BYTES = 64 * 1024 * 1024
 _AT_EXIT_S = 10.0
 _SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
@@ -70,7 +71,9 @@ class Appender:
         self._regular, self._end = end is not None, end or 0
         self._always = fsync == "always" and self._regular
         self._on_failure = on_failure
-        self._queue: SimpleQueue[_Item | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Batch | None] = SimpleQueue()
+        self._batch: _Batch = []
+        self._writing = False
         self._queued_bytes = 0
         self._room: deque[asyncio.Future[None]] = deque()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -122,8 +125,17 @@ class Appender:
         loop = self._loop or self._start()
         written: asyncio.Future[None] = loop.create_future()
         self._queued_bytes += len(line)
-        self._queue.put((line, written))
+        if not self._batch and not self._writing:
+            loop.call_soon(self._hand_over)
+        self._batch.append((line, written))
         return written
+
+    def _hand_over(self) -> None:
+        """Gives what has come so far to the thread, unless that is at work."""
+        if self._batch and not self._writing:
+            self._writing = True
+            batch, self._batch = self._batch, []
+            self._queue.put(batch)
 
     async def close(self) -> None:
         """Writes what is queued, brings it to the disk and closes the file.
@@ -135,6 +147,8 @@ class Appender:
             self._closed = True
             loop = self._loop or self._start()
             self._ended = loop.create_future()
+            self._queue.put(self._batch)
+            self._batch = []
             self._queue.put(None)
         if self._ended is not None:
             await asyncio.shield(self._ended)
@@ -155,20 +169,15 @@ class Appender:
 
     def _at_exit(self) -> None:
         if self._thread is not None and self._thread.is_alive():
+            self._queue.put(self._batch)
             self._queue.put(None)
             self._thread.join(_AT_EXIT_S)
 
     def _run(self) -> None:
-        """The thread: one round for everything that is queued."""
-        queue = self._queue
-        ending = False
-        while not ending:
-            first = queue.get()
-            taken = [first, *(queue.get() for _ in range(queue.qsize()))]
-            items = [item for item in taken if item is not None]
-            ending = len(items) < len(taken)
-            if items:
-                self._tell(items, self._write_items([line for line, _ in items]))
+        """The thread: one round for each batch."""
+        while (batch := self._queue.get()) is not None:
+            if batch:
+                self._call(self._acknowledge, batch, self._write_items([line for line, _ in batch]))
         try:
             self._finish()
         except OSError as error:
@@ -274,9 +283,6 @@ class Appender:
         if report is not None and failure is not None:
             report(failure)
 
-    def _tell(self, items: list[_Item], done: int) -> None:
-        self._call(self._acknowledge, items, done)
-
     def _call(self, function: Callable[..., None], *arguments: object) -> None:
         if self._loop is None:
             return
@@ -285,7 +291,9 @@ class Appender:
         except RuntimeError:  # the loop is closed: nobody waits any more
             self._closed = True
 
-    def _acknowledge(self, items: list[_Item], done: int) -> None:
+    def _acknowledge(self, items: _Batch, done: int) -> None:
+        self._writing = False
+        self._hand_over()
         failed = self.failure if done < len(items) else None
         for number, (line, written) in enumerate(items):
             self._queued_bytes -= len(line)

@@ -4,6 +4,8 @@ import asyncio
 import gzip
 import os
 import resource
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -53,6 +55,60 @@ async def test_many_writers_at_once_give_one_whole_line_each(tmp_path, ending):
     journal.close()
     assert len(journal.completed) == 500
     assert journal.repairs == []
+
+
+async def test_lines_of_one_moment_go_out_as_one_write(tmp_path, monkeypatch):
+    """Also those that come while others are being written, of which there may be many by then."""
+    sizes, write, go = [], os.write, threading.Event()
+
+    def slow_write(fd, data):
+        if len(data) > 20:  # no wake-up of a loop
+            sizes.append(len(data))
+            go.wait(30)
+        return write(fd, data)
+
+    writer = writer_of(tmp_path / "r.jsonl")
+    monkeypatch.setattr("batchchat.results.appender.os.write", slow_write)
+    first = [asyncio.create_task(writer.write(answer(number))) for number in range(50)]
+    while not sizes:
+        await asyncio.sleep(0)
+    later = [asyncio.create_task(writer.write(answer(number))) for number in range(50, 200)]
+    await asyncio.sleep(0.01)
+    assert not any(task.done() for task in first + later)
+    go.set()
+    await asyncio.gather(*first, *later)
+    monkeypatch.undo()
+    await writer.close()
+    assert sizes == [sum(len(answer(number)) for number in numbers) for numbers in (range(50), range(50, 200))]
+
+
+async def test_close_writes_what_came_in_the_same_turn(tmp_path):
+    path = tmp_path / "r.jsonl"
+    writer = writer_of(path)
+    for number in range(3):
+        writer.write_soon(answer(number))
+    await writer.close()
+    assert path.read_bytes() == b"".join(map(answer, range(3)))
+
+
+def test_process_that_never_closes_writes_what_was_queued(tmp_path):
+    path = tmp_path / "r.jsonl"
+    code = (
+        "import asyncio\n"
+        "from batchchat.results import ResultsWriter, open_journal, run_files\n"
+        "from tests.result_lines import answer\n"
+        "async def main():\n"
+        f"    writer = ResultsWriter(open_journal(run_files({str(path)!r})))\n"
+        "    for number in range(3):\n"
+        "        writer.write_soon(answer(number))\n"
+        "    asyncio.get_running_loop().stop()\n"
+        "    await asyncio.sleep(60)\n"
+        "loop = asyncio.new_event_loop()\n"
+        "task = loop.create_task(main())\n"
+        "loop.run_forever()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+    assert path.read_bytes() == b"".join(map(answer, range(3)))
 
 
 async def test_compressed_file_is_whole_after_every_write(tmp_path):
