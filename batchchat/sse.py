@@ -61,19 +61,21 @@ class SSEDecoder:
         if self._cr_held or b"\r" in chunk:
             chunk = self._normalise(chunk)
         parts = self._parts
-        if b"\n\n" not in chunk and not (parts and chunk[:1] == b"\n" and parts[-1][-1:] == b"\n"):
+        if b"\n" not in chunk:
             if chunk:
                 parts.append(chunk)
             return []
-        if parts:
+        ended = bool(parts) and chunk.startswith(b"\n") and parts[-1].endswith(b"\n")
+        if not ended and b"\n\n" not in chunk:
             parts.append(chunk)
-            chunk = b"".join(parts)
+            return []
+        # What is held has no blank line in it, so only the new bytes are looked through.
+        blocks = chunk.split(b"\n\n") if not ended else [b"", *chunk[1:].split(b"\n\n")]
+        if parts:
+            blocks[0] = b"".join((*parts, blocks[0]))
             parts.clear()
-        blocks = chunk.split(b"\n\n")
-        if blocks[-1]:
-            parts.append(blocks.pop())
-        else:
-            blocks.pop()
+        if last := blocks.pop():
+            parts.append(last)
         return [event for block in blocks if (event := _parse_block(block)) is not None]
 
     def finish(self) -> list[ServerSentEvent]:
@@ -114,6 +116,8 @@ def _parse_block(block: bytes) -> ServerSentEvent | None:
     data: list[bytes] = []
     event = ""
     for line in block.split(b"\n"):
+        if not line.startswith((b"data", b"event")):
+            continue
         name, _, value = line.partition(b":")
         if name == b"data":
             data.append(value.removeprefix(b" "))

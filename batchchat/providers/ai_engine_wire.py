@@ -13,7 +13,7 @@ from batchchat.errors import IncompleteError, InvalidRequestError
 from batchchat.jsonl import dump_line
 from batchchat.providers.ai_engine_errors import prose_error
 from batchchat.providers.base import ChatRequest, schema_instruction, text_of
-from batchchat.providers.text import checked_calls, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, is_blank, usage_of, without_surrogates
 from batchchat.records import Completion
 
 __all__ = ["answer_of", "chat_body", "fresh_chat_id", "public_body", "site_params"]
@@ -143,9 +143,9 @@ def answer_of(answer: Mapping[str, Any], *, model: str | None = None, first_delt
     extra = answer.get("extra")
     actions = answer.get("actions") or (extra.get("actions") if isinstance(extra, dict) else None)
     images = answer.get("images")
-    if not text.strip() and isinstance(images, list) and images:
+    if is_blank(text) and isinstance(images, list) and images:
         text = "\n".join(str(image) for image in images)
-    if not text.strip():
+    if is_blank(text):
         if isinstance(actions, list) and actions:
             return Completion(
                 text=None,

@@ -9,7 +9,7 @@ from batchchat.providers.http import Exchange
 from batchchat.providers.openai_chunks import ChatChunk, decoded_chunks
 from batchchat.providers.openai_errors import refused_error
 from batchchat.providers.openai_reader import OpenAIReader, answer_text
-from batchchat.providers.text import checked_calls, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, is_blank, usage_of, without_surrogates
 from batchchat.records import Completion, Usage
 from batchchat.sse import ServerSentEvent
 
@@ -132,6 +132,8 @@ class CompletionReader(OpenAIReader):
             raise IncompleteError("the answer ended without finish_reason or [DONE]")
         if not choices:
             raise ProtocolError("expected a choice in the answer, found none (choices is empty or missing)", status=200)
+        for choice in choices:
+            choice.close()
         answer = next((choice for choice in choices if choice.answers), choices[0])
         text, tools = answer.checked()
         return Completion(
@@ -146,15 +148,20 @@ class CompletionReader(OpenAIReader):
 
 
 class _Choice:
-    """One choice, put together from its pieces."""
+    """One choice, put together from its pieces.
 
-    __slots__ = ("finish", "refusal", "text", "tools")
+    Attributes:
+        whole_text: Its text once it is closed; None for a mere tool call.
+    """
+
+    __slots__ = ("finish", "refusal", "text", "tools", "whole_text")
 
     def __init__(self) -> None:
         self.text: list[str] = []
         self.refusal: list[str] = []
         self.tools: dict[int, dict[str, Any]] = {}
         self.finish: str | None = None
+        self.whole_text: str | None = None
 
     def take(self, piece: dict[str, Any]) -> str:
         """Adds a piece; its text."""
@@ -176,17 +183,16 @@ class _Choice:
             self.finish = str(reason)
         return text
 
-    @property
-    def whole_text(self) -> str | None:
-        """Its text; None for a mere tool call."""
+    def close(self) -> None:
+        """Puts the text together, once nothing more is to come."""
         text = without_surrogates("".join(self.text))
-        return text if text or not self.tools else None
+        self.whole_text = text if text or not self.tools else None
 
     @property
     def answers(self) -> bool:
         """Whether ``checked`` would give an answer."""
         refused = self.finish in ("content_filter", "error") or (any(self.refusal) and not any(self.text))
-        return not refused and (bool((self.whole_text or "").strip()) or bool(self.tools))
+        return not refused and (bool(self.tools) or not is_blank(self.whole_text or ""))
 
     def checked(self) -> tuple[str | None, list[dict[str, Any]] | None]:
         """Text and tool calls.

@@ -10,10 +10,19 @@ from batchchat.errors import ProtocolError
 from batchchat.jsonl import MAX_INPUT_DEPTH, nested_within
 from batchchat.records import Usage
 
-__all__ = ["checked_calls", "load_lenient", "looks_like_html", "plain_text", "usage_of", "without_surrogates"]
+__all__ = [
+    "checked_calls",
+    "is_blank",
+    "load_lenient",
+    "looks_like_html",
+    "plain_text",
+    "usage_of",
+    "without_surrogates",
+]
 
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
 _MOST_DIGITS = 4000
+_FEW = 64
 _MOST_TOKENS = 10**12  # beyond, a count is nonsense
 _TOO_DEEP = f"the service sent JSON nested deeper than {MAX_INPUT_DEPTH} levels"
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
@@ -48,9 +57,29 @@ def load_lenient(data: bytes | str) -> Any:
         except RecursionError as error:
             raise ProtocolError(_TOO_DEEP, status=200) from error
     # Python cannot even show a value that is nested as deeply as its parsers allow. Most events are too short for that.
-    if len(data) > MAX_INPUT_DEPTH and _brackets(data) > MAX_INPUT_DEPTH and not nested_within(value, MAX_INPUT_DEPTH):
+    if len(data) > MAX_INPUT_DEPTH and not _is_shallow(data, value):
         raise ProtocolError(_TOO_DEEP, status=200)
     return value
+
+
+def _is_shallow(data: bytes | str, value: Any) -> bool:
+    return _has_few_values(value) or _brackets(data) <= MAX_INPUT_DEPTH or nested_within(value, MAX_INPUT_DEPTH)
+
+
+def _has_few_values(value: Any) -> bool:
+    """Whether it has too few values to be nested deeply; long texts among them need not be looked through then."""
+    left, found = [value], 0
+    while left:
+        inner = left.pop()
+        if isinstance(inner, dict):
+            inner = inner.values()
+        elif not isinstance(inner, list):
+            continue
+        found += len(inner)
+        if found > _FEW:
+            return False
+        left += inner
+    return True
 
 
 def _brackets(data: bytes | str) -> int:
@@ -65,8 +94,15 @@ def _int_or_float(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MOST_DIGITS else float(digits)
 
 
+def is_blank(text: str) -> bool:
+    """Whether there is nothing but white space in a text, which is not copied for that."""
+    return not text or text.isspace()
+
+
 def without_surrogates(text: str) -> str:
     """The text with surrogate pairs joined and lone halves replaced by U+FFFD."""
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:
