@@ -41,6 +41,23 @@ class Admission:
         self.wire_times: dict[asyncio.Task[Any], float] | None = None
         self._trips: dict[asyncio.Task[Any], Trip | None] = {}
         self._sends: dict[asyncio.Task[Any], Send] = {}
+        self._when_closed: list[Callable[[], None]] = []
+
+    @property
+    def free(self) -> bool:
+        """Whether ``admit`` lets a request out at once, as nothing limits or holds any."""
+        return self._limiter.free
+
+    def close(self) -> None:
+        """Sends nothing new from now on."""
+        self.closed = True
+        told, self._when_closed = self._when_closed, []
+        for callback in told:
+            callback()
+
+    def when_closed(self, callback: Callable[[], None]) -> None:
+        """Calls once when nothing new is sent any more."""
+        self._when_closed.append(callback)
 
     async def admit(self, still: Callable[[], bool] = always) -> None:
         """Waits until one more request may go out; see ``Gate``.
@@ -83,6 +100,27 @@ class Admission:
         self._note_sent(task)
         return None
 
+    def went(self, task: asyncio.Task[Any]) -> None:
+        """The task's request has gone to the wire already, in another process, whatever has become of the run since."""
+        if (send := self._sends.get(task)) is not None:
+            self._limiter.sent(send)
+        if (trip := self._trips.get(task)) is not None:
+            trip.sent = True
+
+    def take_back(self, task: asyncio.Task[Any], *, first: bool) -> None:
+        """The task's request was let out, and will not be sent before it is admitted again.
+
+        Args:
+            first: Whether the task's prompt had sent nothing before.
+        """
+        if (send := self._sends.pop(task, None)) is not None:
+            self._limiter.take_back(send)
+        if first:
+            self._began_at.pop(task, None)
+            if self.wire_times is not None:
+                self.wire_times.pop(task, None)
+        self.left(task)
+
     async def _sent_later(self, waiting: Awaitable[None], task: asyncio.Task[Any]) -> None:
         await waiting
         self._note_sent(task)
@@ -114,7 +152,11 @@ class Admission:
     def observed(self, told: RateHeaders) -> str | None:
         """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""
         task = asyncio.current_task()
-        send = self._sends.get(task) if task is not None else None
+        return None if task is None else self.observed_by(task, told)
+
+    def observed_by(self, task: asyncio.Task[Any], told: RateHeaders) -> str | None:
+        """The same for the answer to a request of any task."""
+        send = self._sends.get(task)
         return self._limiter.observed(send, told) if send is not None else None
 
     async def expect(self, request: ChatRequest, *, patient: bool = True) -> None:

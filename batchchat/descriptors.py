@@ -24,10 +24,15 @@ def check_descriptors() -> None:
         )
 
 
-def fit_concurrency(concurrency: int) -> int:
-    """The concurrency that the limit on open files allows, after raising the soft limit as far as it goes."""
-    allowed = _allowed(concurrency + _OTHER_FILES)
-    return concurrency if allowed is None else max(1, min(concurrency, allowed - _OTHER_FILES))
+def fit_concurrency(concurrency: int, processes: int = 1) -> int:
+    """The concurrency that the limit on open files allows, after raising the soft limit as far as it goes.
+
+    Args:
+        processes: How many share the connections.
+    """
+    share = -(-concurrency // processes)
+    allowed = _allowed(share + _OTHER_FILES)
+    return concurrency if allowed is None else max(1, min(concurrency, processes * (allowed - _OTHER_FILES)))
 
 
 def _allowed(wanted: int) -> int | None:

@@ -64,7 +64,7 @@ class JobRun:
         self._limiter = make_limiter(job, observer, lambda: self._provider, stop)
         self._meter = make_meter(job, observer, stop)
         self._admission = Admission(self._limiter, self._meter)
-        self._concurrency = fit_concurrency(job.concurrency)
+        self._concurrency = fit_concurrency(job.concurrency, job.processes)
         self._slots = Slots(self._concurrency)
         self._provider = make_provider(job, self._admission, observer, environ)
         self.check_prompt: Callable[[Prompt], None] = self._meter.checking(
@@ -128,7 +128,7 @@ class JobRun:
             return
         self._stop_reason = reason
         self._exit_code = exit_code
-        self._admission.closed = True
+        self._admission.close()
         if reason.message:
             self._observer.notice(f"stopping: {reason.message}", 0)
         if self._pool is not None:
@@ -137,7 +137,7 @@ class JobRun:
 
     def abort(self) -> None:
         """Gives up what is on the wire."""
-        self._admission.closed = True
+        self._admission.close()
         if self._pool is not None:
             self._pool.abort()
 

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
+from typing import cast
 
 from batchchat.admission import Admission
 from batchchat.answers import AnswerRule, make_rule
@@ -131,7 +132,12 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         concurrency=job.concurrency,
         environ=environ,
     )
-    return provider_class(config, context)
+    provider = provider_class(config, context)
+    if job.processes == 1:
+        return provider
+    from batchchat.processes import spread_over_processes  # not needed by most runs
+
+    return cast("Provider", spread_over_processes(job, provider, config, context, admission))
 
 
 def _cache_folder() -> str | None:

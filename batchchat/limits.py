@@ -66,6 +66,12 @@ class Limiter:
         """Whether there is a token budget, the user's or the service's, so that requests have to be estimated."""
         return self._budget is not None or self._quota.counts_tokens
 
+    @property
+    def free(self) -> bool:
+        """Whether nothing limits or holds requests at the moment, so that ``acquire`` does not wait."""
+        limited = self._paces or self._budget is not None or self._spread_until or self._quota.active
+        return not limited and not self._holds.words
+
     async def acquire(self, tokens: int = 0, still: Callable[[], bool] = lambda: True) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
 
@@ -77,8 +83,7 @@ class Limiter:
             ``still`` said no.
         """
         loop = asyncio.get_running_loop()
-        free = not self._paces and self._budget is None and not self._spread_until and not self._quota.active
-        if free and not self._holds.words:
+        if self.free:
             return self._let_out(loop.time(), tokens)
         self._waiting += 1
         try:
@@ -148,6 +153,12 @@ class Limiter:
         for window in self._windows:
             window.land(send)
         self._moved.set()
+
+    def take_back(self, send: Send) -> None:
+        """The request was let out and did not go to the wire; what it spent of the limits stays spent."""
+        self.admitted -= 1
+        self._holds.left(send, give_back=True)
+        self.left(send)
 
     def correct(self, send: Send, tokens: int) -> None:
         """Replaces the estimated tokens of a request by what the service counted."""

@@ -2,22 +2,20 @@
 
 import asyncio
 import os
-import sys
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from concurrent.futures import Future
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 from batchchat.config import JobConfig
+from batchchat.fast_loop import run_on_fast_loop
 from batchchat.job_run import JobRun
 from batchchat.observer import Observers, RunObserver, RunReport
 from batchchat.records import Prompt
 from batchchat.run_watchers import job_watchers, watched
 
 __all__ = ["check_settings", "run_job", "run_job_sync", "run_on_fast_loop"]
-
-T = TypeVar("T")
 
 
 async def run_job(
@@ -98,20 +96,6 @@ class _InThread:
             self._outcome.set_exception(error)
         finally:
             self._started.set()
-
-
-def run_on_fast_loop(main: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine on uvloop where it is installed, else on asyncio's own loop."""
-    factory = None
-    if sys.platform != "win32":
-        try:
-            import uvloop
-
-            factory = uvloop.new_event_loop
-        except ImportError:
-            factory = None
-    with asyncio.Runner(loop_factory=factory) as runner:
-        return runner.run(main)
 
 
 def check_settings(job: JobConfig) -> Callable[[Prompt], None] | None:

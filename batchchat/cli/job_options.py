@@ -16,8 +16,6 @@ __all__ = ["job_from", "job_options", "matrix_overrides"]
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-# A limit or a setting that would be passed over in silence is worse than none.
-_NOT_YET = ("BATCHCHAT_PROCESSES",)
 _KEYS = {names[-1].lstrip("-").replace("-", "_"): (names[-1], key) for names, key, _ in OPTIONS}
 
 
@@ -48,11 +46,7 @@ def job_from(ctx: click.Context, options: dict[str, Any]) -> "JobConfig":
         ConfigError: Something in it is wrong; the message names where it stands.
     """
     from batchchat.config import Override, load_job
-    from batchchat.errors import ConfigError
 
-    for variable in _NOT_YET:
-        if os.environ.get(variable):
-            raise ConfigError(f"{variable} is set, but this version has no such option; take it out of the environment")
     overrides: dict[str, Any] = {}
     if options["inputs"]:
         overrides["input"] = Override(list(options["inputs"]), "INPUT")

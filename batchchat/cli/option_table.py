@@ -120,6 +120,11 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
     ),
     (("--concurrency",), "concurrency", {"metavar": "N", "help": "Prompts in flight.  [default: 16]"}),
     (
+        ("--processes",),
+        "processes",
+        {"metavar": "N", "help": "Processes that speak to the service, under one rate.  [default: 1]"},
+    ),
+    (
         ("--rate",),
         "rate",
         {

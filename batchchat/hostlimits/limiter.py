@@ -68,6 +68,11 @@ class HostLimiter(Limiter):
         """Always: another process may have a budget for them."""
         return True
 
+    @property
+    def free(self) -> bool:
+        """Never: what other processes do counts."""
+        return False
+
     async def __aenter__(self) -> Self:
         ledger = Ledger(
             self._folder,

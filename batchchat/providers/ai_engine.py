@@ -87,7 +87,7 @@ class AIEngine:
         self._http = HttpClient(context, cookies=True)
         self._masker = Masker([self._token], headers=config.headers, urls=[self._base, proxy])
         store = NonceStore(context.nonce_folder, self._base) if context.nonce_folder else None
-        self.nonces = NonceCache(self._start_session, store=store)
+        self.nonces = NonceCache(self._start_session, store=store, shared=context.shared_nonce)
         own = ("content-type", "x-wp-nonce", "authorization" if self._token else "")
         headers = checked_headers(config.headers)
         self._headers = {name: value for name, value in headers.items() if name.lower() not in own}

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Container, Mapping
 from hashlib import blake2b
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
@@ -24,6 +24,7 @@ __all__ = [
     "OpenGate",
     "Provider",
     "ProviderContext",
+    "SharedNonce",
     "StreamEnd",
     "StreamEvent",
     "TextDelta",
@@ -108,6 +109,27 @@ class Gate(Protocol):
         """
 
 
+class SharedNonce(Protocol):
+    """What several processes have for one nonce."""
+
+    async def take(self, refused: Container[str], max_age_s: float) -> tuple[str, float] | None:
+        """The nonce that all use, and its age in seconds.
+
+        Args:
+            refused: Those that are worth nothing any more.
+            max_age_s: From what age on one is worth nothing.
+
+        Returns:
+            None where there is none: the caller is the one to get it, and ends that by ``keep`` or ``fail``.
+        """
+
+    def keep(self, value: str, age_s: float) -> None:
+        """There is a new one for all."""
+
+    def fail(self) -> None:
+        """The caller could not get one."""
+
+
 def always() -> bool:
     """For ``Gate.admit``: the request needs nothing more."""
     return True
@@ -148,6 +170,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
         proxy: Address of the proxy; None for what the environment says.
         tls: How certificates are verified; None for the system's authorities.
         nonce_folder: Where nonces are kept between runs; None for memory only.
+        shared_nonce: Where several processes of one run share their nonce; None for a process on its own.
         concurrency: Most prompts in flight.
     """
 
@@ -160,6 +183,7 @@ class ProviderContext(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str | None = None
     tls: "SSLContext | None" = None
     nonce_folder: str | None = None
+    shared_nonce: "SharedNonce | None" = None
     concurrency: int = 16
     environ: Mapping[str, str] = {}
 

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from batchchat.errors import AuthError, ProviderError
+from batchchat.providers.base import SharedNonce
 from batchchat.providers.nonce_store import NonceStore, StoredNonce
 
 __all__ = ["Nonce", "NonceCache", "is_nonce"]
@@ -55,13 +56,19 @@ class NonceCache:
     Args:
         fetch: Asks the service for a nonce; raises ``ProviderError``.
         store: Where nonces live between runs, or None.
+        shared: Where other processes of the run get and give theirs, or None.
         max_age_s: Seconds after which a nonce is fetched anew.
     """
 
     def __init__(
-        self, fetch: Callable[[], Awaitable[str]], *, store: NonceStore | None = None, max_age_s: float = MAX_AGE_S
+        self,
+        fetch: Callable[[], Awaitable[str]],
+        *,
+        store: NonceStore | None = None,
+        shared: SharedNonce | None = None,
+        max_age_s: float = MAX_AGE_S,
     ) -> None:
-        self._fetch, self._store, self._max_age_s = fetch, store, max_age_s
+        self._fetch, self._store, self._shared, self._max_age_s = fetch, store, shared, max_age_s
         self._current: Nonce | None = None
         self._retired: dict[str, None] = {}  # in the order they were given up
         self._task: asyncio.Task[Nonce] | None = None
@@ -163,6 +170,21 @@ class NonceCache:
             await asyncio.gather(*self._saving)
 
     async def _obtain(self) -> Nonce:
+        """A nonce for all: what another process of the run has, what is stored, or a fresh one."""
+        shared = self._shared
+        if shared is None:
+            return await self._stored_or_fetched()
+        if (found := await shared.take(self._retired, self._max_age_s)) is not None:
+            value, age_s = found
+            nonce = Nonce(value, fetched=False, born=asyncio.get_running_loop().time() - age_s)
+            return self._set(nonce, save=False, share=False)
+        try:
+            return await self._stored_or_fetched()
+        except BaseException:
+            shared.fail()
+            raise
+
+    async def _stored_or_fetched(self) -> Nonce:
         loop = asyncio.get_running_loop()
         if self._read_store and self._store is not None:
             self._read_store = False
@@ -183,9 +205,11 @@ class NonceCache:
         if not task.cancelled():
             task.exception()  # told to those who waited; nobody may be left
 
-    def _set(self, nonce: Nonce, *, save: bool) -> Nonce:
+    def _set(self, nonce: Nonce, *, save: bool, share: bool = True) -> Nonce:
         self._current = nonce
         self._retired.pop(nonce.value, None)
+        if share and self._shared is not None:
+            self._shared.keep(nonce.value, asyncio.get_running_loop().time() - nonce.born)
         if save and self._store is not None:
             self._save(lambda store: store.write(StoredNonce(value=nonce.value, age_s=0.0)))
         return nonce

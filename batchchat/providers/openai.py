@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import AsyncExitStack, aclosing
 from types import TracebackType
 from typing import Any, ClassVar, NamedTuple, Self
@@ -85,6 +85,29 @@ class OpenAIChat:
             if (key := await endpoint.ask_key(self._context.environ)) is not None:
                 self._masker.add([key])
         self._prepared = True
+
+    def asked_keys(self) -> list[str | None]:
+        """Of each endpoint the key that a command or the keyring gave, known once ``prepare`` is done."""
+        return [each.asked_key for each in self._endpoints]
+
+    def take_keys(self, keys: Sequence[str | None]) -> None:
+        """Takes what ``asked_keys`` of another process gave, in the place of asking again."""
+        for endpoint, key in zip(self._endpoints, keys, strict=True):
+            if key is not None:
+                endpoint.take_key(key)
+                self._masker.add([key])
+        self._prepared = True
+
+    def failed_place(self) -> int | None:
+        """At which of several endpoints the running task's last attempt failed."""
+        task = asyncio.current_task()
+        failed = self._failed_at.get(task) if task is not None else None
+        return None if failed is None or len(self._endpoints) == 1 else self._endpoints.index(failed[1])
+
+    def avoid(self, request: ChatRequest, place: int) -> None:
+        """The running task's request failed there in another process, and should go elsewhere if possible."""
+        if (task := asyncio.current_task()) is not None:
+            self._failed_at[task] = (request, self._endpoints[place])
 
     def services(self) -> list[tuple[str, str | None]]:
         """Address and key of each endpoint, known once ``prepare`` is done."""

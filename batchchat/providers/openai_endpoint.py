@@ -58,6 +58,7 @@ class Endpoint:
         headers: What is sent with every request; a header that the user gives takes the place of ours.
         takes_stream_options, takes_schema: Whether it is not known to refuse them.
         http: Its connections.
+        asked_key: The key that a command or the keyring gave; None where none did.
     """
 
     def __init__(
@@ -81,6 +82,7 @@ class Endpoint:
             }
         )
         self._key: str | None = None
+        self.asked_key: str | None = None
         self.headers = self._with_extra()
         self._set_key(source.from_environ(context.environ))
         self.proxy = choose_proxy(self.base, context.proxy, context.environ)
@@ -109,8 +111,13 @@ class Endpoint:
         """
         key = await self._source.ask(environ)
         if key is not None:
-            self._set_key(key)
+            self.take_key(key)
         return key
+
+    def take_key(self, key: str) -> None:
+        """Uses a key that a command or a keyring gave, here or in another process."""
+        self._set_key(key)
+        self.asked_key = key
 
     def _set_key(self, key: str | None) -> None:
         if not key:

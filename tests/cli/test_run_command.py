@@ -51,6 +51,7 @@ OPTIONS: list[tuple[str, str, str, str, Any, Any]] = [
     ("--file-root", "d", "e", "prompt.file_root", "d", None),
     ("--n", "5", "2", "prompt.n", 5, 1),
     ("--concurrency", "3", "4", "concurrency", 3, 16),
+    ("--processes", "2", "3", "processes", 2, 1),
     ("--rate", "5/s", "6/s", "rate", (Rate(5, 1.0),), ()),
     ("--burst", "2", "3", "burst", 2, 1),
     ("--rate-scope", "host", "run", "rate_scope", "host", "run"),
@@ -255,19 +256,6 @@ def test_inputs_and_job_file_come_from_arguments_and_environment(tmp_path) -> No
     path.write_text("input: [job.jsonl]\n")
     assert job_of(environ={"BATCHCHAT_JOB": str(path)}).input == ["job.jsonl"]
     assert job_of("a.jsonl", "-", "-j", str(path)).input == ["a.jsonl", "-"]
-
-
-@pytest.mark.parametrize("name", ["BATCHCHAT_PROCESSES"])
-def test_limit_that_this_version_does_not_have_is_not_passed_over(name: str) -> None:
-    with pytest.raises(ConfigError, match=f"{name} is set, but this version has no such option"):
-        job_of(environ={name: "5"})
-
-
-@pytest.mark.parametrize("option", ["--processes"])
-def test_option_that_this_version_does_not_have_is_a_usage_error(option: str) -> None:
-    result = CliRunner().invoke(run_command, ["in.jsonl", "-o", "out.jsonl", option, "5"])
-    assert result.exit_code == 2
-    assert f"No such option '{option}'" in result.output
 
 
 # Real runs.

@@ -1,0 +1,63 @@
+"""Requests of one run spread over several processes, which do nothing but speak to the service.
+
+The run stays where it is: input, limits, budget, retries, results and signals are the parent's. A child gets one
+attempt after another over a socket and tells what becomes of each. See ADR 0025.
+"""
+
+import os
+import sys
+from typing import Any
+
+import msgspec
+
+from batchchat.admission import Admission
+from batchchat.errors import ConfigError
+from batchchat.job_config import JobConfig
+from batchchat.processes.messages import Opening
+from batchchat.processes.remote_provider import RemoteProvider
+from batchchat.providers.base import Provider, ProviderContext
+
+__all__ = ["spread_over_processes"]
+
+
+def spread_over_processes(
+    job: JobConfig, provider: Provider, config: Any, context: ProviderContext, admission: Admission
+) -> RemoteProvider:
+    """The provider with its requests spread over the job's number of processes.
+
+    Args:
+        provider: Made of ``config`` and ``context``, not entered.
+
+    Raises:
+        ConfigError: That is not possible here.
+    """
+    if sys.platform == "win32":
+        raise ConfigError("processes: there is only one on Windows; leave --processes out")
+    if provider.kind == "local":
+        raise ConfigError("processes: provider local runs its model in a process of its own; leave --processes out")
+    share = -(-job.concurrency // job.processes)
+    count = min(job.processes, job.concurrency)
+
+    def opening(number: int) -> Opening:
+        keys = getattr(provider, "asked_keys", None)
+        return Opening(
+            number=number,
+            kind=provider.kind,
+            settings=msgspec.to_builtins(config),
+            environ=dict(context.environ),
+            keys=None if keys is None else keys(),
+            connect_s=context.connect_s,
+            idle_s=context.idle_s,
+            attempt_s=context.attempt_s,
+            max_response_bytes=context.max_response_bytes,
+            proxy=context.proxy,
+            ca_file=None if job.ca_file is None else os.path.abspath(job.ca_file),
+            nonce_folder=context.nonce_folder,
+            concurrency=share,
+            ask_before_sending=job.rate_scope == "host",
+            closed=admission.closed,
+        )
+
+    return RemoteProvider(
+        provider, opening, admission=admission, notice=context.notice, processes=count, concurrency=share
+    )

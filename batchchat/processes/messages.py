@@ -1,0 +1,400 @@
+"""What parent and child tell each other: small arrays in msgpack, many of them in one write."""
+
+import asyncio
+import json
+import struct
+from collections.abc import Callable, Sequence
+from typing import Any, Generic, TypeVar, cast, get_args
+
+import msgspec
+
+from batchchat.errors import ErrorType, ProviderError, provider_error
+from batchchat.providers.base import ChatRequest
+from batchchat.rate_headers import RateHeaders
+from batchchat.records import Completion
+
+__all__ = [
+    "ABANDONED",
+    "GO",
+    "NOT_NOW",
+    "Admit",
+    "Ask",
+    "Begun",
+    "Broken",
+    "Cancel",
+    "CarriedError",
+    "Channel",
+    "Closed",
+    "Done",
+    "Ended",
+    "Failed",
+    "FromChild",
+    "Left",
+    "NonceFailed",
+    "NonceGiven",
+    "NonceKept",
+    "NonceWanted",
+    "NotReady",
+    "Notice",
+    "Observed",
+    "Opening",
+    "Ping",
+    "Pong",
+    "Ready",
+    "Reply",
+    "Sent",
+    "ToChild",
+    "Unused",
+    "Withdraw",
+]
+
+Received = TypeVar("Received")
+
+# What a child may do with a request that it asked about: send it, ask again when it can send it, give it up.
+GO, NOT_NOW, ABANDONED = range(3)
+
+_TYPES = frozenset(get_args(ErrorType)) - {"input", "cancelled"}
+_HEAD = struct.Struct(">Q")
+# A frame that msgpack cannot carry (whole numbers beyond 64 bits, half a surrogate pair) is JSON, marked by this bit.
+_AS_JSON = 1 << 63
+
+
+class _Message(msgspec.Struct, array_like=True, gc=False):
+    """An array that begins with its kind; ``number`` names the request that it is about."""
+
+
+class Opening(_Message, kw_only=True, tag=6):
+    """The first message to a child: what it needs to make its provider; the attributes are ``ProviderContext``'s.
+
+    Attributes:
+        number: Which of the processes it is, from 1.
+        kind, settings: The provider and its ``Config`` in plain values.
+        keys: Of each endpoint, the key that a command or the keyring gave.
+        concurrency: Of this process.
+        ask_before_sending: Whether each request waits for the parent's word right before it goes to the wire.
+        closed: Whether nothing new is sent any more.
+    """
+
+    number: int
+    kind: str
+    settings: dict[str, Any]
+    environ: dict[str, str]
+    keys: list[str | None] | None
+    connect_s: float
+    idle_s: float
+    attempt_s: float
+    max_response_bytes: int
+    proxy: str | None
+    ca_file: str | None
+    nonce_folder: str | None
+    concurrency: int
+    ask_before_sending: bool
+    closed: bool
+
+
+class Ask(_Message, tag=0):
+    """One attempt to be made; ``place`` is the endpoint where the one before failed."""
+
+    number: int
+    request: ChatRequest
+    let_out: bool
+    place: int | None = None
+
+
+class Cancel(_Message, tag=1):
+    """The attempt is to end; where its answer has come whole, that is told all the same."""
+
+    number: int
+
+
+class Reply(_Message, tag=2):
+    """The answer to ``Admit`` or ``Sent``."""
+
+    number: int
+    word: int
+
+
+class Closed(_Message, tag=3):
+    """Nothing new is sent any more."""
+
+
+class NonceGiven(_Message, tag=4):
+    """The nonce that all processes use; without a value, the child is the one to get a new one."""
+
+    value: str | None
+    age_s: float = 0.0
+
+
+class Ping(_Message, tag=5):
+    """Asks whether the child runs at all."""
+
+
+class Ready(_Message, tag=10):
+    """The child takes requests."""
+
+
+class NotReady(_Message, tag=11):
+    """The settings do not work, in a sentence; the child ends."""
+
+    sentence: str
+
+
+class Notice(_Message, tag=12):
+    """A sentence for the user."""
+
+    sentence: str
+    level: int
+
+
+class Admit(_Message, tag=13):
+    """A request waits to be let out; a negative number is one of the provider's own, as for a nonce."""
+
+    number: int
+
+
+class Withdraw(_Message, tag=14):
+    """It could not be sent now if it were let out."""
+
+    number: int
+
+
+class Unused(_Message, tag=15):
+    """It was let out and is not sent."""
+
+    number: int
+
+
+class Begun(_Message, tag=16):
+    """It is on its way to the wire, later than it was expected to be."""
+
+    number: int
+
+
+class Sent(_Message, tag=17):
+    """It goes to the wire."""
+
+    number: int
+
+
+class Left(_Message, tag=18):
+    """It is over, and its attempt goes on."""
+
+    number: int
+
+
+class Observed(_Message, tag=19):
+    """What an answer tells of the service's limits."""
+
+    number: int
+    told: RateHeaders
+
+
+class Done(_Message, tag=20):
+    """The attempt's answer."""
+
+    number: int
+    completion: Completion
+
+
+class CarriedError(msgspec.Struct, frozen=True, array_like=True):
+    """A ``ProviderError`` in plain values."""
+
+    type: str
+    retryable: bool
+    message: str
+    status: int | None
+    partial: str | None
+    retry_after_s: float | None
+    retry_limit: int | None
+    stops_run: bool
+
+    @classmethod
+    def of(cls, error: ProviderError) -> "CarriedError":
+        """The error as it is sent."""
+        return cls(
+            error.type,
+            error.retryable,
+            error.message,
+            error.status,
+            error.partial,
+            error.retry_after_s,
+            error.retry_limit,
+            error.stops_run,
+        )
+
+    def error(self) -> ProviderError:
+        """The same error again; of a plug-in's own class, one that is treated alike."""
+        known = self.type if self.type in _TYPES else "protocol"
+        error = provider_error(
+            cast("ErrorType", known),
+            self.message,
+            status=self.status,
+            partial=self.partial,
+            retry_after_s=self.retry_after_s,
+            retry_limit=self.retry_limit,
+            stops_run=self.stops_run,
+        )
+        vars(error).update(type=self.type, retryable=self.retryable)
+        return error
+
+
+class Failed(_Message, tag=21):
+    """The attempt's error; ``place`` is the endpoint where it failed, where there are several."""
+
+    number: int
+    error: CarriedError
+    place: int | None = None
+
+
+class Ended(_Message, tag=22):
+    """The attempt, or a request of the provider's own, is over without an answer."""
+
+    number: int
+    abandoned: bool = False
+
+
+class Broken(_Message, tag=23):
+    """A bug: its traceback; number 0 for one of the provider's start or end."""
+
+    number: int
+    trace: str
+
+
+class NonceWanted(_Message, tag=24):
+    """A nonce is needed; ``refused`` is one that the service does not take any more."""
+
+    refused: str | None
+
+
+class NonceKept(_Message, tag=25):
+    """The child has a new nonce."""
+
+    value: str
+    age_s: float = 0.0
+
+
+class NonceFailed(_Message, tag=26):
+    """The child was to get a nonce and got none."""
+
+
+class Pong(_Message, tag=27):
+    """The child runs."""
+
+
+ToChild = Opening | Ask | Cancel | Reply | Closed | NonceGiven | Ping
+FromChild = (
+    Ready
+    | NotReady
+    | Notice
+    | Admit
+    | Withdraw
+    | Unused
+    | Begun
+    | Sent
+    | Left
+    | Observed
+    | Done
+    | Failed
+    | Ended
+    | Broken
+    | NonceWanted
+    | NonceKept
+    | NonceFailed
+    | Pong
+)
+
+
+class Channel(asyncio.Protocol, Generic[Received]):
+    """One end of the socket: frames of messages, each frame what was told in one turn of the loop.
+
+    What waits to be written is bounded by the requests in flight, as each of them is told of a few times only.
+
+    Args:
+        incoming: Type of a message from the other end.
+        received: Called with the messages of a frame, in their order.
+        lost: Called once when the other end is gone, or has nothing more to say.
+    """
+
+    def __init__(self, incoming: Any, received: Callable[[list[Received]], None], lost: Callable[[], None]) -> None:
+        self._decoder: msgspec.msgpack.Decoder[list[Received]] = msgspec.msgpack.Decoder(list[incoming])
+        self._incoming, self._received, self._lost = incoming, received, lost
+        self._encoder = msgspec.msgpack.Encoder()
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._outgoing: list[Any] = []
+        self._unread = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """See ``asyncio.Protocol``."""
+        self._transport = cast("asyncio.Transport", transport)
+
+    def eof_received(self) -> bool:
+        """See ``asyncio.Protocol``; what this end has to say can still be said."""
+        self._end_once()
+        return True
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """See ``asyncio.Protocol``."""
+        self._transport = None
+        self._end_once()
+
+    def _end_once(self) -> None:
+        lost, self._lost = self._lost, lambda: None
+        lost()
+
+    def tell(self, message: Any) -> None:
+        """Sends a message, together with what else is told in this turn of the loop."""
+        if not self._outgoing:
+            self._loop.call_soon(self.flush)
+        self._outgoing.append(message)
+
+    def flush(self) -> None:
+        """Writes what was told; to an end that is gone, nothing."""
+        messages, self._outgoing = self._outgoing, []
+        if messages and self._transport is not None:
+            self._transport.write(frame_of(messages, self._encoder))
+
+    def end(self) -> None:
+        """Says that nothing more comes."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.write_eof()
+
+    def close(self) -> None:
+        """Closes the socket; what was not written yet is dropped."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def data_received(self, data: bytes) -> None:
+        """See ``asyncio.Protocol``."""
+        unread = self._unread
+        unread += data
+        at = 0
+        while len(unread) - at >= _HEAD.size:
+            (head,) = _HEAD.unpack_from(unread, at)
+            end = at + _HEAD.size + (head & ~_AS_JSON)
+            if len(unread) < end:
+                break
+            with memoryview(unread) as whole:
+                body = whole[at + _HEAD.size : end]
+                messages = self._parsed(body, as_json=bool(head & _AS_JSON))
+                body.release()
+            at = end
+            self._received(messages)
+        del unread[:at]
+
+    def _parsed(self, body: memoryview, *, as_json: bool) -> list[Received]:
+        if as_json:
+            found: list[Received] = msgspec.convert(json.loads(bytes(body)), list[self._incoming])  # type: ignore[name-defined]
+            return found
+        return self._decoder.decode(body)
+
+
+def frame_of(messages: Sequence[Any], encoder: msgspec.msgpack.Encoder) -> bytes:
+    """One frame: its length in 8 bytes, then the messages as one array."""
+    try:
+        body = encoder.encode(messages)
+    except (ValueError, OverflowError):
+        body = json.dumps(msgspec.to_builtins(messages)).encode()
+        return _HEAD.pack(len(body) | _AS_JSON) + body
+    return _HEAD.pack(len(body)) + body
