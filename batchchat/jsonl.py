@@ -34,7 +34,8 @@ _BOM = b"\xef\xbb\xbf"
 _DIGITS = bytes(ord("0") if ord("0") <= byte <= ord("9") else ord(" ") for byte in range(256))
 _LONG_NUMBER = b"0" * 19
 _MAX_DEPTH = 1024
-_NEXT_LINE, _LINE_SEPARATOR, _PARAGRAPH_SEPARATOR = (mark.encode() for mark in ("\x85", "\u2028", "\u2029"))
+# What some readers take for the end of a line, besides LF.
+_LINE_ENDS = tuple((mark.encode(), f"\\u{ord(mark):04x}".encode()) for mark in ("\x85", "\u2028", "\u2029"))
 
 
 def iter_lines(stream: BinaryIO, *, max_line_bytes: int = MAX_LINE_BYTES) -> Iterator[tuple[int, bytes]]:
@@ -116,7 +117,8 @@ def parse_value(line: bytes, *, max_line_bytes: int = MAX_LINE_BYTES, max_depth:
             _load_carefully(line, max_depth)
             raise ValueError(f"found invalid JSON ({error}), expected a JSON object") from error
         # Each level opens with a bracket, so that the ordinary line need not be walked through.
-        if line.count(b"{") + line.count(b"[") > max_depth and not nested_within(value, max_depth):
+        deep = len(line) > max_depth and line.count(b"{") + line.count(b"[") > max_depth
+        if deep and not nested_within(value, max_depth):
             raise ValueError(_too_deep(max_depth))
     return value
 
@@ -131,12 +133,11 @@ def dump_line(obj: Mapping[str, Any]) -> bytes:
         line = orjson.dumps(obj, option=orjson.OPT_APPEND_NEWLINE)
     except TypeError:
         line = _dump_carefully(obj, sort_keys=False) + b"\n"
-    if _LINE_SEPARATOR in line:
-        line = line.replace(_LINE_SEPARATOR, b"\\u2028")
-    if _PARAGRAPH_SEPARATOR in line:
-        line = line.replace(_PARAGRAPH_SEPARATOR, b"\\u2029")
-    if _NEXT_LINE in line:
-        line = line.replace(_NEXT_LINE, b"\\u0085")
+    if line.isascii():
+        return line
+    for mark, escape in _LINE_ENDS:
+        if mark in line:
+            line = line.replace(mark, escape)
     return line
 
 

@@ -12,6 +12,8 @@ __all__ = ["Carry", "Form", "outcome_to_batch_object", "outcome_to_object"]
 
 Form = Literal["flat", "openai-batch"]
 Carry = Literal["all", "none"] | tuple[str, ...]
+# A second, and how it is written; see ``_render_time``.
+_second = (datetime(1970, 1, 1, tzinfo=UTC), "1970-01-01T00:00:00")
 _HOSTED_REASONS = ("stop", "length", "tool_calls", "content_filter", "function_call")
 
 
@@ -146,9 +148,18 @@ def _usage_object(usage: Usage | None) -> dict[str, Any] | None:
 
 
 def _render_time(when: datetime) -> str:
+    """In UTC, to the millisecond; what comes before the fraction is made once a second, as many lines share it."""
+    global _second
     if when.tzinfo is not UTC:
         when = when.astimezone(UTC)
-    return when.isoformat(timespec="milliseconds")[:-6] + "Z"
+    began, text = _second
+    since = when - began
+    if since.days or since.seconds:
+        began = when.replace(microsecond=0)
+        text = began.isoformat()[:-6]
+        _second = began, text
+        since = when - began
+    return f"{text}.{since.microseconds // 1000:03d}Z"
 
 
 def _batch_choices(completion: Completion) -> list[dict[str, Any]]:

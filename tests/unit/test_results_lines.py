@@ -78,6 +78,16 @@ def test_times_are_utc_whatever_zone_they_come_in():
     assert outcome_to_object(answered("a", finished_at=east))["finished_at"] == "2026-11-25T10:03:11.120Z"
 
 
+def test_times_are_written_alike_whatever_was_written_before() -> None:
+    """Seconds and milliseconds in any order, around every turn of a second and before 1970."""
+    steps = [timedelta(microseconds=number) for number in (0, 1, 999, 1000, 999_999, 1_000_000, -1, -1_000_000)]
+    moments = [FINISHED_AT + step + other for step in steps for other in steps]
+    moments += [datetime(year, 1, 1, tzinfo=UTC) + step for year in (2, 1969, 1970, 9999) for step in steps[:5]]
+    for moment in [*moments, *reversed(moments)]:
+        plain = moment.replace(tzinfo=None).isoformat(timespec="milliseconds") + "Z"
+        assert outcome_to_object(answered("a", finished_at=moment))["finished_at"] == plain
+
+
 def test_batch_line_is_read_by_readers_of_that_form():
     obj = outcome_to_batch_object(answered(17))
     assert obj["custom_id"] == "17"
