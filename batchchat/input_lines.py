@@ -12,13 +12,14 @@ from batchchat.responses_input import chat_from_responses
 if TYPE_CHECKING:
     from batchchat.templates import Template
 
-__all__ = ["MOST_ID_BITS", "Ask", "checked_id", "has_text", "read_ask", "take_id"]
+__all__ = ["MOST_ID_BITS", "Ask", "checked_id", "has_text", "is_plain", "read_ask", "take_id"]
 
 _SHOWN_FIELDS = 20
 # Python writes no longer integers as text, and an id is shown in messages.
 _MOST_ID_DIGITS = 4000
 MOST_ID_BITS = (10**_MOST_ID_DIGITS - 1).bit_length()
 # The way of delivery is the provider's own affair.
+_NOT_PLAIN = frozenset(("custom_id", "body", "messages", "turns", "system", "model", "params", "chat_id", "error"))
 _NO_PARAMS = frozenset(("messages", "model", "stream", "stream_options"))
 
 
@@ -99,6 +100,17 @@ def read_ask(fields: dict[str, Any], prompt: "Template | None", system: "Templat
     if told is None and system is not None:
         told = system.render(fields)
     return Ask(messages, turns, told if told and told.strip() else None, model or None, params, chat_id or None)
+
+
+def is_plain(fields: dict[str, Any]) -> bool:
+    """Whether an object holds an id (text), a prompt (text) and nothing else that is not just carried through.
+
+    Most lines do; ``read_ask`` and ``take_id`` find nothing wrong with them, and nothing in them but these two.
+    """
+    text, id = fields.get("prompt"), fields.get("id")
+    if type(text) is not str or type(id) is not str or not _NOT_PLAIN.isdisjoint(fields):
+        return False
+    return not (text.isspace() or id.isspace()) and text != "" and id != ""
 
 
 def take_id(fields: dict[str, Any], id_field: str | None) -> tuple[PromptId | None, dict[str, Any]]:

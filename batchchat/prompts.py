@@ -17,7 +17,7 @@ from batchchat.csv_rows import iter_rows
 from batchchat.errors import PromptFileError
 from batchchat.expansion import Variant
 from batchchat.failed_lines import kept_line, unwrap_failure
-from batchchat.input_lines import read_ask, take_id
+from batchchat.input_lines import is_plain, read_ask, take_id
 from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
 from batchchat.line_prompts import LinePrompts, auto_id
@@ -104,6 +104,8 @@ class _Reading:
         self._settings, self._lines = settings, lines
         self._id_field = settings.id_field
         self._expands = bool(lines.expansion)
+        templates = lines.prompt is not None or lines.system is not None
+        self._takes_plain = settings.id_field is None and not (templates or lines.dresses)
         self._ids = RowIds(settings.paths, settings.on_duplicate)
 
     def rows(self) -> Iterator[Row]:
@@ -139,6 +141,13 @@ class _Reading:
         Raises:
             ValueError: The record makes none.
         """
+        if self._takes_plain and is_plain(record):
+            line = record.copy()
+            given = line.pop("id")
+            if (prompt_id := self._ids.given(given, place)) is None:
+                return 1
+            messages = [{"role": "user", "content": record["prompt"]}]
+            return Prompt(id=prompt_id, index=index, line_number=line_number, messages=messages, line=line)
         if "error" in record:
             self._lines.failed_part(record)
             record = unwrap_failure(record, self._id_field)
@@ -147,7 +156,6 @@ class _Reading:
         ask = read_ask(record, lines.prompt, lines.system)
         if lines.dresses:
             ask = lines.with_attachments(ask, record, path)
-        prompt_id: PromptId | None
         if given is None:
             prompt_id = self._ids.made(auto_id(ask), place)
         else:

@@ -573,3 +573,34 @@ class TestStreaming:
             stream.truncate(8 << 30)  # a hole of 8 GiB, which no test has the time to read
         items = list(itertools.islice(reader(path), 1000))
         assert len(items) == 1000
+
+
+def test_plain_lines_are_read_as_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The short way for them must find what the long one finds, in lines that are nearly plain as well."""
+    values: dict[str, list[Any]] = {
+        "id": ["a", "", " ", " a ", 7, None, "\u2003", True],
+        "prompt": ["x", "", "\n\t", " x", None, 3, ["x"]],
+        "messages": [[{"role": "user", "content": "m"}], None],
+        "turns": [["t"], None],
+        "system": ["s", None, ""],
+        "model": ["m", None, 1],
+        "params": [{"n": 1}, None, []],
+        "chat_id": ["c", None, ""],
+        "custom_id": ["a", "b", None],
+        "body": [{"messages": []}, None],
+        "error": [None, {"type": "server"}],
+        "url": [None, "x"],
+        "topic": ["carried", None],
+    }
+    extra = [(name, value) for name, found in values.items() for value in found]
+    lines: list[dict[str, Any]] = [{"id": id, "prompt": prompt} for id in values["id"] for prompt in values["prompt"]]
+    for (name, value), (other, second) in itertools.product(extra, extra):
+        lines.append({"id": f"{len(lines)}", "prompt": "p", name: value, other: second})
+    for mode in ("error", "first", "suffix"):
+        path = write(tmp_path / "in.jsonl", *lines)
+        short = list(reader(path, on_duplicate=mode))
+        with monkeypatch.context() as patched:
+            patched.setattr("batchchat.prompts.is_plain", lambda fields: False)
+            long = list(reader(path, on_duplicate=mode))
+        assert short == long
+        assert sum(isinstance(item, Prompt) for item in short) > 100
