@@ -36,11 +36,9 @@ class Admission:
         self._limiter = limiter
         self._meter = Meter(ahead=limiter.counts_tokens) if meter is None else meter
         self.in_flight: set[asyncio.Task[Any]] = set()
-        self._began_at: dict[asyncio.Task[Any], float] = {}
         self.closed = False
         self.wire_times: dict[asyncio.Task[Any], float] | None = None
-        self._trips: dict[asyncio.Task[Any], Trip | None] = {}
-        self._sends: dict[asyncio.Task[Any], Send] = {}
+        self._passages: dict[asyncio.Task[Any], _Passage] = {}
         self._when_closed: list[Callable[[], None]] = []
 
     @property
@@ -68,23 +66,27 @@ class Admission:
         if self.closed:
             raise Abandoned
         task = asyncio.current_task()
-        self._forget_send(task)
-        trip = self._trips.get(task) if task is not None else None
-        send = await self._limiter.acquire(0 if trip is None else trip.likely, still)
+        passage = None if task is None else self._passages.get(task)
+        tokens = 0
+        if passage is not None:
+            self._give_up(passage)
+            tokens = 0 if passage.trip is None else passage.trip.likely
+        send = await self._limiter.acquire(tokens, still)
         if send is not None and task is not None:
-            self._sends[task] = send
+            self._of(task).take(send)
         if self.closed:
             raise Abandoned
 
     def begin(self, task: asyncio.Task[Any]) -> None:
         """The task's request, let out before, begins its way to the wire."""
         self.in_flight.add(task)
-        now = time.monotonic()
-        self._began_at.setdefault(task, now)
+        passage, now = self._of(task), time.monotonic()
+        if passage.began_at is None:
+            passage.began_at = now
         if self.wire_times is not None:
             self.wire_times[task] = now
-        if (send := self._sends.get(task)) is not None:
-            self._limiter.begin(send)
+        if passage.send is not None:
+            self._limiter.begin(passage.send)
 
     def sent(self, task: asyncio.Task[Any]) -> Awaitable[None] | None:
         """The task's request goes to the wire; see ``Gate``.
@@ -92,20 +94,26 @@ class Admission:
         Raises:
             Abandoned: The run stopped while its connection was made.
         """
-        waiting = None
-        if not self.closed and (send := self._sends.get(task)) is not None:
-            waiting = self._limiter.sent(send)
-        if waiting is not None:
-            return self._sent_later(waiting, task)
-        self._note_sent(task)
+        if self.closed:
+            raise Abandoned
+        passage = self._of(task)
+        if passage.send is not None and (waiting := self._limiter.sent(passage.send)) is not None:
+            return self._sent_later(waiting, passage)
+        passage.note_sent()
         return None
+
+    async def _sent_later(self, waiting: Awaitable[None], passage: "_Passage") -> None:
+        await waiting
+        if self.closed:
+            raise Abandoned
+        passage.note_sent()
 
     def went(self, task: asyncio.Task[Any]) -> None:
         """The task's request has gone to the wire already, in another process, whatever has become of the run since."""
-        if (send := self._sends.get(task)) is not None:
-            self._limiter.sent(send)
-        if (trip := self._trips.get(task)) is not None:
-            trip.sent = True
+        passage = self._of(task)
+        if passage.send is not None:
+            self._limiter.sent(passage.send)
+        passage.note_sent()
 
     def take_back(self, task: asyncio.Task[Any], *, first: bool) -> None:
         """The task's request was let out, and will not be sent before it is admitted again.
@@ -113,41 +121,36 @@ class Admission:
         Args:
             first: Whether the task's prompt had sent nothing before.
         """
-        if (send := self._sends.pop(task, None)) is not None:
-            self._limiter.take_back(send)
+        passage = self._of(task)
+        if passage.send is not None:
+            self._limiter.take_back(passage.send)
+            passage.send = None
         if first:
-            self._began_at.pop(task, None)
+            passage.began_at = None
             if self.wire_times is not None:
                 self.wire_times.pop(task, None)
         self.left(task)
 
-    async def _sent_later(self, waiting: Awaitable[None], task: asyncio.Task[Any]) -> None:
-        await waiting
-        self._note_sent(task)
-
-    def _note_sent(self, task: asyncio.Task[Any]) -> None:
-        if self.closed:
-            raise Abandoned
-        if (trip := self._trips.get(task)) is not None:
-            trip.sent = True
-
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over."""
         self.in_flight.discard(task)
-        send = self._sends.get(task)
-        if task not in self._trips:  # a fetch of a nonce: no prompt's end will clear it away
+        if (passage := self._passages.get(task)) is None:
+            return
+        send = passage.send
+        if not passage.of_prompt:  # a fetch of a nonce: no prompt's end will clear it away
             if send is not None:
                 self._limiter.give_back(send)
-            self._sends.pop(task, None)
-            self._began_at.pop(task, None)
+            del self._passages[task]
             if self.wire_times is not None:
                 self.wire_times.pop(task, None)
-        if send is not None:
+        if send is not None and not passage.over:
+            passage.over = True
             self._limiter.left(send)
 
     def began_at(self, task: asyncio.Task[Any] | None) -> float | None:
         """``time.monotonic()`` of the first request of the task's prompt; None where nothing was sent yet."""
-        return None if task is None else self._began_at.get(task)
+        passage = None if task is None else self._passages.get(task)
+        return None if passage is None else passage.began_at
 
     def observed(self, told: RateHeaders) -> str | None:
         """Takes in what the answer to the running task's request tells of the service's limits; see ``Gate``."""
@@ -156,11 +159,11 @@ class Admission:
 
     def observed_by(self, task: asyncio.Task[Any], told: RateHeaders) -> str | None:
         """The same for the answer to a request of any task."""
-        send = self._sends.get(task)
-        return self._limiter.observed(send, told) if send is not None else None
+        passage = self._passages.get(task)
+        return None if passage is None or passage.send is None else self._limiter.observed(passage.send, told)
 
-    async def expect(self, request: ChatRequest, *, patient: bool = True) -> None:
-        """Tells what the running task asks for next; waits until the budget has room for it, if it is ``patient``.
+    async def expect(self, request: ChatRequest, task: asyncio.Task[Any], *, patient: bool = True) -> None:
+        """Tells what the task asks for next; waits until the budget has room for it, if it is ``patient``.
 
         Raises:
             Abandoned: Nothing new is sent any more, or there is no room now.
@@ -172,15 +175,15 @@ class Admission:
             trip = await self._meter.begin(request, ahead=self._limiter.counts_tokens, patient=patient)
         except NoRoomError:
             raise Abandoned from None
-        if (task := asyncio.current_task()) is not None:
-            self._trips[task] = trip
+        passage = self._of(task)
+        passage.trip, passage.of_prompt = trip, True
         if self.closed:
             raise Abandoned
 
-    async def settle(self, completion: Completion) -> Completion:
-        """Counts the answer to the running task's request; it comes back with its usage, estimated if none was told."""
-        task, trip, send = self._end_trip()
-        if task is None or trip is None:
+    async def settle(self, completion: Completion, task: asyncio.Task[Any]) -> Completion:
+        """Counts the answer to the task's request; it comes back with its usage, estimated if none was told."""
+        trip, send = self._end_trip(task)
+        if trip is None:
             return completion
         completion = await self._meter.settle(trip, completion)
         usage = completion.usage
@@ -188,18 +191,18 @@ class Admission:
             self._limiter.correct(send, (usage.input_tokens or 0) + (usage.output_tokens or 0))
         return completion
 
-    def fail(self, error: ProviderError) -> None:
-        """Counts what the running task's failed attempt cost."""
-        _, trip, send = self._end_trip()
+    def fail(self, error: ProviderError, task: asyncio.Task[Any]) -> None:
+        """Counts what the task's failed attempt cost."""
+        trip, send = self._end_trip(task)
         if trip is None:
             return
         if send is not None and not trip.sent:
             self._limiter.correct(send, 0)
         self._meter.fail(trip, error)
 
-    def drop(self) -> bool:
-        """Counts the running task's attempt as given up, while its prompt goes on; whether it had been sent."""
-        _, trip, send = self._end_trip()
+    def drop(self, task: asyncio.Task[Any]) -> bool:
+        """Counts the task's attempt as given up, while its prompt goes on; whether it had been sent."""
+        trip, send = self._end_trip(task)
         if trip is None:
             return False
         if send is not None and not trip.sent:
@@ -209,34 +212,68 @@ class Admission:
 
     def on_way_s(self, task: asyncio.Task[Any] | None) -> float:
         """Seconds for which the task's request has been on its way; 0 where none is."""
-        send = self._sends.get(task) if task is not None else None
-        if send is None or send.in_transit or task not in self.in_flight:
+        passage = self._passages.get(task) if task in self.in_flight and task is not None else None
+        if passage is None or passage.send is None or passage.send.in_transit:
             return 0.0
-        return asyncio.get_running_loop().time() - send.at
+        return asyncio.get_running_loop().time() - passage.send.at
 
-    def forget(self) -> float | None:
-        """Ends the running task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
-        task = asyncio.current_task()
-        if task is None:
+    def forget(self, task: asyncio.Task[Any]) -> float | None:
+        """Ends the task's prompt; ``time.monotonic()`` of its first request, None if nothing was sent."""
+        if (passage := self._passages.pop(task, None)) is None:
             return None
-        if (trip := self._trips.pop(task, None)) is not None:
-            self._meter.drop(trip)
-        self._forget_send(task)
+        if passage.trip is not None:
+            self._meter.drop(passage.trip)
+        self._give_up(passage)
         if self.wire_times is not None:
             self.wire_times.pop(task, None)
-        return self._began_at.pop(task, None)
+        return passage.began_at
 
-    def _end_trip(self) -> tuple[asyncio.Task[Any] | None, Trip | None, Send | None]:
-        """Takes the running task's attempt out; its prompt goes on."""
-        task = asyncio.current_task()
-        if task is None:
-            return None, None, None
-        trip, self._trips[task] = self._trips.get(task), None
-        return task, trip, self._forget_send(task)
+    def _of(self, task: asyncio.Task[Any]) -> "_Passage":
+        """What the task has at the door, made where it has nothing yet."""
+        passage = self._passages.get(task)
+        if passage is None:
+            passage = self._passages[task] = _Passage()
+        return passage
 
-    def _forget_send(self, task: asyncio.Task[Any] | None) -> Send | None:
-        """Takes out the task's last request, which is over, or was let out and will not be sent."""
-        send = self._sends.pop(task, None) if task is not None else None
-        if send is not None:
+    def _end_trip(self, task: asyncio.Task[Any]) -> tuple[Trip | None, Send | None]:
+        """Takes the task's attempt out; its prompt goes on."""
+        if (passage := self._passages.get(task)) is None:
+            return None, None
+        trip, passage.trip = passage.trip, None
+        return trip, self._give_up(passage)
+
+    def _give_up(self, passage: "_Passage") -> Send | None:
+        """Takes out the last request, which is over, or was let out and will not be sent."""
+        send, passage.send = passage.send, None
+        if send is not None and not passage.over:
             self._limiter.left(send)
         return send
+
+
+class _Passage:
+    """What one task has at the door.
+
+    Attributes:
+        began_at: ``time.monotonic()`` of the first request of its prompt; None before that.
+        trip: Its attempt, as the meter counts it; None between attempts.
+        send: Its last request, as the limits count it, until the attempt is over.
+        over: Whether the limits know that this request is over.
+        of_prompt: Whether a prompt asks, and not a fetch of a nonce.
+    """
+
+    __slots__ = ("began_at", "of_prompt", "over", "send", "trip")
+
+    def __init__(self) -> None:
+        self.began_at: float | None = None
+        self.trip: Trip | None = None
+        self.send: Send | None = None
+        self.over = self.of_prompt = False
+
+    def take(self, send: Send) -> None:
+        """A request of this was let out."""
+        self.send, self.over = send, False
+
+    def note_sent(self) -> None:
+        """The request is on the wire."""
+        if self.trip is not None:
+            self.trip.sent = True

@@ -1,17 +1,24 @@
 """What one prompt has gone through so far."""
 
+import asyncio
+from typing import Any
+
 from batchchat.answers import Structured
 from batchchat.errors import ProviderError
 from batchchat.prompt_clock import PromptClock
-from batchchat.records import Prompt, Usage
+from batchchat.records import Completion, Prompt, Usage
 
 __all__ = ["Life"]
+
+
+_NOTHING_READ, _NOTHING_USED = Structured(), Usage()
 
 
 class Life:
     """Counts and marks of one prompt, kept by the worker.
 
     Attributes:
+        task: The one that it lives in.
         attempts: HTTP exchanges begun.
         tries: Attempts at the request that is being made now.
         holds_slot: Whether it counts as in flight.
@@ -33,18 +40,17 @@ class Life:
         "responses",
         "spared",
         "structured",
+        "task",
         "tries",
         "usage",
     )
 
-    def __init__(self, prompt: Prompt) -> None:
-        self.prompt = prompt
-        self.attempts = 0
-        self.tries = 0
+    def __init__(self, prompt: Prompt, task: asyncio.Task[Any]) -> None:
+        self.prompt, self.task = prompt, task
+        self.attempts = self.tries = 0
         self.judged = self.holds_slot = self.spared = False
         self.responses: list[str | None] = []
-        self.structured = Structured()
-        self.usage = Usage()
+        self.structured, self.usage = _NOTHING_READ, _NOTHING_USED
         self.last_error: ProviderError | None = None
         self.clock: PromptClock | None = None
 
@@ -59,3 +65,12 @@ class Life:
         """Takes the attempt that just failed off the tries."""
         self.tries -= 1
         self.spared = True
+
+    def note_turn(self, completion: Completion) -> None:
+        """Keeps the answer to a turn."""
+        self.responses.append(completion.text)
+
+    def end_if_cancelled(self) -> None:
+        """Ends the task if that was put off; see ``providers.base.end_if_cancelled``."""
+        if self.task.cancelling():
+            raise asyncio.CancelledError

@@ -40,7 +40,7 @@ class Stragglers:
         provider: Provider,
         admission: Admission,
         slots: Slots,
-        lives: "dict[asyncio.Task[Any] | None, Life]",
+        lives: dict[asyncio.Task[Any], Life],
         all_begun: Callable[[], bool],
         count: Callable[[str], None],
         failed: Callable[[ProviderError, Life], None],
@@ -67,7 +67,7 @@ class Stragglers:
         self.look()
         if request.chat_id is not None and self._conversations:
             return await self._provider.complete(request)
-        race = _Race(lambda: self._second(request, life), asyncio.current_task())
+        race = _Race(lambda: self._second(request, life), life.task)
         self._wait(race, self._after_s)
         try:
             completion = await self._first(race, request, life)
@@ -103,14 +103,14 @@ class Stragglers:
         except ProviderError as error:
             if (answer := await self._outlive(race)) is None:
                 raise
-            self._admission.fail(error)
+            self._admission.fail(error, life.task)
             self._failed(error, life)
             return answer
         except asyncio.CancelledError:
             # The run or the prompt is at its end; an answer that has come whole counts all the same.
             if (answer := await race.end()) is None:
                 raise
-        if self._admission.drop():
+        if self._admission.drop(life.task):
             self._count("cancelled")
         return answer
 
@@ -118,9 +118,7 @@ class Stragglers:
         """The answer to the second attempt where the first one failed; None where none is on its way."""
         if race.task is None or (not race.task.done() and race.task not in self._admission.in_flight):
             return await race.end()
-        main, in_flight = asyncio.current_task(), self._admission.in_flight
-        if main is None:
-            raise RuntimeError("an attempt without a running task")
+        main, in_flight = race.main, self._admission.in_flight
         in_flight.add(main)  # so that a drain lets it come to its end
         try:
             await asyncio.wait([race.task])
@@ -134,22 +132,24 @@ class Stragglers:
     async def _second(self, request: ChatRequest, life: Life) -> Completion | None:
         """One more attempt; None where it came to nothing."""
         holds_slot, outcome = False, "cancelled"
+        if (task := asyncio.current_task()) is None:
+            raise RuntimeError("an attempt without a running task")
         try:
             await self._slots.acquire()
             holds_slot = True
-            await self._admission.expect(request, patient=False)
+            await self._admission.expect(request, task, patient=False)
             completion = await self._provider.complete(request)
             outcome = ""  # the worker counts the answer that it takes
-            return await self._admission.settle(completion)
+            return await self._admission.settle(completion, task)
         except ProviderError as error:
             outcome = ""
-            self._admission.fail(error)
+            self._admission.fail(error, task)
             self._failed(error, life)
             return None
         except Abandoned:
             return None
         finally:
-            if self._admission.forget() is not None:
+            if self._admission.forget(task) is not None:
                 self.begun += 1
                 life.attempts += 1
                 if outcome:
@@ -168,9 +168,7 @@ class _Race:
         task: The second attempt; None before it has begun.
     """
 
-    def __init__(
-        self, second: Callable[[], Coroutine[Any, Any, Completion | None]], main: asyncio.Task[Any] | None
-    ) -> None:
+    def __init__(self, second: Callable[[], Coroutine[Any, Any, Completion | None]], main: asyncio.Task[Any]) -> None:
         self._second, self.main = second, main
         self.timer: asyncio.TimerHandle | None = None
         self.clock = asyncio.timeout(None)

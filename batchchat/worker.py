@@ -6,23 +6,21 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 from weakref import WeakValueDictionary
 
-import msgspec
-
 from batchchat.admission import Abandoned, Admission
-from batchchat.answers import AnswerRule, UnfitAnswerError, complaint, read_aside
+from batchchat.answers import AnswerRule
 from batchchat.attempt_watch import AttemptWatch
 from batchchat.breaker import Breaker
-from batchchat.conversation import answered_with, asked_further, first_request, with_files
+from batchchat.conversation import with_files
+from batchchat.dialogue import Dialogue
 from batchchat.errors import AttemptTimeoutError, InvalidResponseError, ProviderError
 from batchchat.life import Life
 from batchchat.limits import Limiter
 from batchchat.observer import AttemptReport, RunObserver
 from batchchat.prompt_clock import PromptClock
-from batchchat.providers.base import ChatRequest, Provider, end_if_cancelled
+from batchchat.providers.base import ChatRequest, Provider
 from batchchat.records import Completion, Failure, Outcome, Prompt, PromptId, Usage
 from batchchat.retry import RetryPolicy
 from batchchat.slots import Slots
-from batchchat.spared_attempts import SparedAttempts
 from batchchat.stopping import StopRules
 from batchchat.stragglers import Stragglers
 
@@ -72,17 +70,18 @@ class Worker:
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
-        self._slots, self._params, self._judge, self._prompt_s = slots, params, judge, prompt_s
+        self._slots, self._judge, self._prompt_s = slots, judge, prompt_s
         self._hold_slot, self._rule = hold_slot, rule
         self._chats: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.attempts: dict[str, int] = {}
+        self._loop = asyncio.get_running_loop()
+        self._dialogue = Dialogue(self._answer, rule=rule, params=params, unfit=self._unfit)
+        self._complete = self._within_deadline if prompt_s else self._dialogue.complete
         self._try: Callable[[ChatRequest, Life], Awaitable[Completion]] = (
             self._attempt if attempt_ended is None else AttemptWatch(self._attempt, admission, attempt_ended)
         )
         self._breaker = breaker
-        if breaker is not None:
-            self._try = SparedAttempts(self._try, breaker)
-        self.lives: dict[asyncio.Task[Any] | None, Life] = {}
+        self.lives: dict[asyncio.Task[Any], Life] = {}
         self.stragglers: Stragglers | None = None
 
     def allow_second_attempts(self, after_s: float, all_begun: Callable[[], bool]) -> Callable[[], None]:
@@ -118,8 +117,9 @@ class Worker:
         Raises:
             Abandoned: The run stopped first; the prompt stays pending.
         """
-        life, task = Life(prompt), asyncio.current_task()
-        self.lives[task] = life
+        if (task := asyncio.current_task(self._loop)) is None:
+            raise RuntimeError("a prompt without a running task")
+        life = self.lives[task] = Life(prompt, task)
         try:
             outcome = await self._outcome(life, fingerprint)
             if not self._hold_slot:
@@ -129,9 +129,9 @@ class Worker:
             if life.holds_slot:
                 life.holds_slot = False
                 self._slots.leave()
-            self.lives.pop(task, None)
+            del self.lives[task]
         # The task was to end while the rest of a whole answer was awaited; the answer came first.
-        end_if_cancelled()
+        life.end_if_cancelled()
 
     async def _outcome(self, life: Life, fingerprint: str) -> Outcome:
         prompt = life.prompt
@@ -139,21 +139,21 @@ class Worker:
         completion: Completion | None = None
         try:
             if prompt.chat_id is None:
-                completion = await self._within_deadline(life)
+                completion = await self._complete(life)
             else:
                 # Prompts that share a conversation on purpose are asked one after another.
                 lock = self._chat(prompt.chat_id)
                 if lock.locked():
                     self._slots.invite()
                 async with lock:
-                    completion = await self._within_deadline(life)
+                    completion = await self._complete(life)
             self._rules.completed()
         except ProviderError as caught:
             error = caught
             if not life.judged:
                 self._judge(prompt.id, caught)
         finally:
-            began_at = self._admission.forget()
+            began_at = self._admission.forget(life.task)
         latency_s = None if began_at is None else round(time.monotonic() - began_at, 6)
         return Outcome(
             id=prompt.id,
@@ -179,12 +179,10 @@ class Worker:
         return lock
 
     async def _within_deadline(self, life: Life) -> Completion:
-        if not self._prompt_s:
-            return await self._converse(life)
         clock = life.clock = PromptClock(self._prompt_s, self._limiter)
         try:
             async with clock:
-                return await self._converse(life)
+                return await self._dialogue.complete(life)
         except TimeoutError:
             if not clock.expired():
                 raise
@@ -193,66 +191,8 @@ class Worker:
             cause = f"; the last attempt met: {life.last_error.message}" if life.last_error else ""
             raise AttemptTimeoutError(f"no answer within {self._prompt_s:g} s (--prompt-deadline){cause}") from None
 
-    async def _converse(self, life: Life) -> Completion:
-        """The answer to the prompt, or to its last turn with the answers before it as history."""
-        prompt = life.prompt
-        request = first_request(prompt, self._params, several=bool(prompt.turns) or self._rule is not None)
-        if not prompt.turns:
-            return await self._fitting_answer(request, life)
-        *turns, last = prompt.turns
-        usage = Usage()
-        for turn in turns:
-            request = asked_further(request, turn)
-            completion = await self._answer(request, life)
-            life.responses.append(completion.text)
-            usage += completion.usage or Usage()
-            request = answered_with(request, completion.text)
-        completion = await self._fitting_answer(asked_further(request, last), life)
-        life.responses.append(completion.text)
-        usage += completion.usage or Usage()
-        return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
-
-    async def _fitting_answer(self, request: ChatRequest, life: Life) -> Completion:
-        """The answer to one request, asked for again with the reason where it does not fit the rule.
-
-        Raises:
-            InvalidResponseError: It never fitted; ``partial`` is the text of the last one.
-            ProviderError: It did not fit and could not be asked for again; ``partial`` likewise.
-        """
-        rule = self._rule
-        if rule is None:
-            return await self._answer(request, life)
-        request = msgspec.structs.replace(request, answer_schema=rule.schema)
-        usage = Usage()
-        error: InvalidResponseError | None = None
-        for left in range(rule.retries, -1, -1):
-            try:
-                completion = await self._answer(request, life)
-            except ProviderError as met:
-                if error is not None:
-                    met.partial = met.partial or error.partial
-                    met.message = f"{met.message} (met when asking again: {error.message})"
-                raise
-            usage += completion.usage or Usage()
-            if completion.text is None:  # a tool call: there is no text to be read
-                break
-            try:
-                life.structured = await read_aside(rule, completion.text)
-                break
-            except UnfitAnswerError as unfit:
-                error = self._unfit(completion, unfit, life, again=left > 0)
-                if not left:
-                    raise error from unfit
-                answered = answered_with(request, completion.text)
-                request = asked_further(answered, complaint(unfit, rule.schema))
-        return msgspec.structs.replace(completion, usage=usage if usage != Usage() else None)
-
-    def _unfit(
-        self, completion: Completion, unfit: UnfitAnswerError, life: Life, *, again: bool
-    ) -> InvalidResponseError:
+    def _unfit(self, error: InvalidResponseError, life: Life, again: bool) -> None:
         """Tells of an answer that does not fit; as an attempt it has been counted as answered."""
-        cut = " (finish_reason length: the answer was cut short)" if completion.finish_reason == "length" else ""
-        error = InvalidResponseError(f"the answer does not fit: {unfit}{cut}", status=200, partial=completion.text)
         if (hide := getattr(self._provider, "hide_secrets", None)) is not None:
             hide(error)
         self._count("answered", -1)
@@ -261,44 +201,50 @@ class Worker:
         self._count(error.type)
         life.last_error = error
         self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)
-        return error
 
     async def _answer(self, request: ChatRequest, life: Life) -> Completion:
         """The answer to one request, asked as often as the policy allows."""
         life.tries = failed = 0
         while True:
             try:
-                return await self._try(request, life)
+                completion = await self._try(request, life)
             except ProviderError as error:
+                if life.spared:  # it met a service that is known to be dead; the wait is at the door
+                    life.spared = False
+                    continue
                 failed += 1
                 if failed > self._policy.retries or not self._worth_retrying(error, life):
                     raise
+            else:
+                if self._breaker is not None:
+                    self._breaker.alive()
+                return completion
             await asyncio.sleep(self._policy.wait_s(failed))
 
     async def _attempt(self, request: ChatRequest, life: Life) -> Completion:
-        end_if_cancelled()
+        life.end_if_cancelled()
         if not life.holds_slot:
             await self._slots.acquire()
             life.holds_slot = True
         if life.prompt.attachments:
             request = await with_files(request, life.prompt)
         try:
-            await self._admission.expect(request)
+            await self._admission.expect(request, life.task)
             life.begin()
             if self.stragglers is None:
                 completion = await self._provider.complete(request)
             else:
                 completion = await self.stragglers.complete(request, life)
         except ProviderError as error:
-            self._admission.fail(error)
+            self._admission.fail(error, life.task)
             self._failed(error, life)
             self._release(life)
             if self._worth_retrying(error, life):
-                end_if_cancelled()
+                life.end_if_cancelled()
             raise
         self._count("answered")
         self._rules.answered()
-        completion = await self._admission.settle(completion)
+        completion = await self._admission.settle(completion, life.task)
         if completion.usage is not None and (self._rule is not None or life.prompt.turns):
             life.usage += completion.usage
         return completion

@@ -170,7 +170,7 @@ class RunControl:
                 )
         return tuple(sorted(found, key=lambda prompt: -prompt.seconds)[:_SLOW])
 
-    def _lives(self) -> "Mapping[asyncio.Task[Any] | None, Life]":
+    def _lives(self) -> "Mapping[asyncio.Task[Any], Life]":
         return {} if self.worker is None else self.worker.lives
 
 

@@ -104,9 +104,7 @@ class Run:
     def assert_clean(self) -> None:
         assert self.service.on_way == 0
         assert self.admission.in_flight == set()
-        assert self.admission._trips == {}
-        assert self.admission._sends == {}
-        assert self.admission._began_at == {}
+        assert self.admission._passages == {}
         assert self.budget._holds == 0
         assert self.budget._held == 0
         assert self.worker.lives == {}
