@@ -12,6 +12,9 @@ def main() -> NoReturn:
     ours = signal.getsignal(signal.SIGINT) is signal.default_int_handler
     if ours:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
+    from batchchat.garbage import put_off_collecting
+
+    put_off_collecting()
     from batchchat.cli import main as run_command_line
 
     if ours:

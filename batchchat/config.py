@@ -1,6 +1,5 @@
 """Job file and overrides to one frozen ``JobConfig``."""
 
-import difflib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -131,6 +130,8 @@ def _provider_section(section: Any, locations: Locations) -> dict[str, Any]:
     try:
         config_type = load_provider(name).Config
     except UnknownProviderError as error:
+        import difflib  # for mistakes only
+
         near = difflib.get_close_matches(name, installed_providers(), 1)
         guess = f"; did you mean {near[0]}?" if near else ""
         raise locations.error(("provider", "name"), error.message + guess, UnknownProviderError) from error

@@ -128,7 +128,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         max_response_bytes=job.max_response_bytes,
         proxy=job.proxy,
         tls=load_trust(job.ca_file),
-        nonce_folder=_cache_folder() if job.nonce_cache else None,
+        nonce_folder=_cache_folder() if job.nonce_cache and getattr(provider_class, "keeps_nonces", True) else None,
         concurrency=job.concurrency,
         environ=environ,
     )

@@ -4,7 +4,6 @@ The struct alone defines a section: its types, constraints and docstring serve t
 messages. A value that is written in a form of its own (a duration, a rate) has a ``Form`` in its field's ``Meta``.
 """
 
-import difflib
 import math
 import re
 from collections.abc import Callable, Mapping
@@ -153,6 +152,8 @@ class _Shaper:
         return shaped
 
     def _unknown(self, name: str, fields: Mapping[str, inspect.Field], keys: KeyPath) -> ConfigError:
+        import difflib  # for mistakes only
+
         message = f"unknown key {name!r}" + (f" of {self._owner}" if self._owner else "")
         near = difflib.get_close_matches(name, fields, 1)
         if names_secret(name):
@@ -223,6 +224,8 @@ class _Shaper:
     def _wrong(self, value: Any, kind: inspect.Type, keys: KeyPath) -> ConfigError:
         message = f"expected {describe_type(kind)}, found {describe_value(value)}"
         if isinstance(kind, inspect.LiteralType) and isinstance(value, str):
+            import difflib
+
             near = difflib.get_close_matches(value, [str(item) for item in kind.values], 1)
             message += f"; did you mean {near[0]}?" if near else ""
         return self.locations.error(keys, message + surprise(value, self.locations.mark(keys), kind))

@@ -44,6 +44,7 @@ class LocalModel:
 
     kind: ClassVar[str] = "local"
     keeps_conversations: ClassVar[bool] = False
+    keeps_nonces: ClassVar[bool] = False
     free: ClassVar[bool] = True
     Config: ClassVar[type[msgspec.Struct]] = LocalConfig
 

@@ -51,6 +51,7 @@ class OpenAIChat:
 
     kind: ClassVar[str] = "openai"
     keeps_conversations: ClassVar[bool] = False
+    keeps_nonces: ClassVar[bool] = False
     Config: ClassVar[type[msgspec.Struct]] = OpenAIChatConfig
 
     def __init__(self, config: OpenAIChatConfig, context: ProviderContext) -> None:

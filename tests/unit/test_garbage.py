@@ -1,0 +1,47 @@
+"""Python's search for garbage is put off while the command line starts, and nowhere else."""
+
+import gc
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from batchchat.garbage import collect_as_usual, put_off_collecting
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    before = gc.get_threshold()
+    yield
+    gc.unfreeze()
+    gc.set_threshold(*before)
+
+
+def test_work_begins_with_the_usual_thresholds() -> None:
+    """What was put off comes back as it was, and cycles are collected again."""
+    usual = gc.get_threshold()
+    put_off_collecting()
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] > usual[0]
+    collect_as_usual()
+    assert gc.get_threshold() == usual
+
+
+def test_what_a_start_left_is_not_looked_through() -> None:
+    """Frozen objects are none of the collector's any more, new ones are."""
+    put_off_collecting()
+    collect_as_usual()
+    assert gc.get_freeze_count() > 1000
+    cycle: list[object] = []
+    cycle.append(cycle)
+    assert any(found is cycle for found in gc.get_objects())
+
+
+def test_a_program_that_imports_batchchat_keeps_its_own_way() -> None:
+    """Only the command line's own process is changed."""
+    code = (
+        "import gc, sys; usual = gc.get_threshold(); import batchchat, batchchat.cli.run; batchchat.run_job, batchchat.stream; "
+        "sys.exit(gc.get_threshold() != usual or gc.get_freeze_count())"
+    )
+    assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
