@@ -1,9 +1,10 @@
 """Admission of requests: rates, tokens a minute and the pauses that a service asks for.
 
-Everything here runs on the loop's monotonic clock; a step of the wall clock moves nothing.
+Everything here runs on the loop's monotonic clock, read anew each time; a step of the wall clock moves nothing.
 """
 
 import asyncio
+import math
 import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
@@ -12,6 +13,7 @@ from typing import Self
 
 from batchchat.durations import Rate
 from batchchat.holds import Holds
+from batchchat.precise_clock import precise_clock
 from batchchat.quota_pace import QuotaPace
 from batchchat.rate_headers import RateHeaders
 from batchchat.rate_windows import Pace, Send, TokenBudget, pace_margins
@@ -21,6 +23,7 @@ __all__ = ["Limiter", "Send", "pace_margins"]
 
 # After a pause, the requests that waited go out this far apart on average, but within a second.
 _SPREAD_S = 0.001
+_TICK_S = 0.001
 
 
 class Limiter:
@@ -43,8 +46,10 @@ class Limiter:
         self._windows: list[Pace | TokenBudget] = [*self._paces, *((self._budget,) if self._budget else ())]
         self._quota = QuotaPace(spread=not rates)
         self._turn = asyncio.Lock()
+        self._read_clock: Callable[[], float] | None = None
         self._moved = asyncio.Event()
         self._waiting = 0
+        self._there_since = 0.0  # requests have waited without a break, for nothing but the rates
         self._paused_until = 0.0
         self._spread_until = 0.0
         self._gap_s = 0.0
@@ -82,23 +87,31 @@ class Limiter:
             What stands for it in the limits: ``begin``, ``sent``, ``correct``, ``observed`` take it. None where
             ``still`` said no.
         """
-        loop = asyncio.get_running_loop()
         if self.free:
-            return self._let_out(loop.time(), tokens)
+            return self._let_out(self._now(), tokens)
+        if not self._waiting:
+            self._there_since = self._now()
         self._waiting += 1
         try:
             async with self._turn:
                 if still():
-                    await self._wait_open(loop, tokens)
+                    await self._wait_open(tokens)
                 if not still():
                     return None
-                send = self._let_out(loop.time(), tokens)
+                send = self._let_out(self._now(), tokens)
                 self._holds.take_pass(send)
-                for window in self._windows:
-                    window.note(send)
+                for pace in self._paces:
+                    pace.take(send, self._there_since)
+                if self._budget is not None:
+                    self._budget.note(send)
                 return send
         finally:
             self._waiting -= 1
+
+    def _now(self) -> float:
+        if self._read_clock is None:
+            self._read_clock = precise_clock(asyncio.get_running_loop())
+        return self._read_clock()
 
     def _let_out(self, now: float, tokens: int) -> Send:
         self.admitted += 1
@@ -113,7 +126,7 @@ class Limiter:
         Returns:
             A sentence about it where a limit of the service's begins to hold requests up.
         """
-        sentence = self._quota.observe(told, send, asyncio.get_running_loop().time())
+        sentence = self._quota.observe(told, send, self._now())
         self._moved.set()
         return sentence
 
@@ -145,7 +158,7 @@ class Limiter:
             self._land(send)
 
     def _land(self, send: Send) -> None:
-        now = asyncio.get_running_loop().time()
+        now = self._now()
         if int(now) != int(send.at):  # it took a while; better counted twice than too early
             self._history.note(now)
         send.in_transit, send.at = False, now
@@ -163,7 +176,7 @@ class Limiter:
     def correct(self, send: Send, tokens: int) -> None:
         """Replaces the estimated tokens of a request by what the service counted."""
         if self._budget is not None:
-            self._budget.correct(send, tokens, asyncio.get_running_loop().time())
+            self._budget.correct(send, tokens, self._now())
             self._moved.set()
 
     def pause(self, seconds: float) -> bool:
@@ -174,7 +187,7 @@ class Limiter:
         Returns:
             Whether this made the pause longer (by more than a tenth of a second).
         """
-        until = asyncio.get_running_loop().time() + seconds
+        until = self._now() + seconds
         longer = until > self._paused_until + 0.1
         if until > self._paused_until:
             self._paused_until = until
@@ -209,25 +222,23 @@ class Limiter:
     @property
     def paused_s(self) -> float:
         """Seconds that the pause which the service asked for goes on."""
-        return max(0.0, self._paused_until - asyncio.get_running_loop().time())
+        return max(0.0, self._paused_until - self._now())
 
     def sent_per_s(self, within_s: int = 10) -> float:
         """Requests a second over the last whole seconds, this many."""
-        return self._history.per_s(asyncio.get_running_loop().time(), within_s)
+        return self._history.per_s(self._now(), within_s)
 
     def set_rates(self, rates: Sequence[Rate]) -> None:
         """Puts other rates in force at once, for whoever waits too; they count what went out before.
 
         So where less is allowed now, nothing goes out until what was sent fits the new windows.
         """
-        now = asyncio.get_running_loop().time()
-        before, sent = self._paces, max((pace.sent for pace in self._paces), key=len, default=())
+        now = self._now()
+        sent = max((pace.sent for pace in self._paces), key=len, default=())
         self.rates, self._paces = tuple(rates), [Pace(rate, self._burst) for rate in rates]
         for pace, rate in zip(self._paces, rates, strict=True):
             pace.take_over(sent, self._history.latest(now, 2 * rate.per_s), self._in_transit)
         self._windows = [*self._paces, *((self._budget,) if self._budget else ())]
-        for pace in before:
-            pace.retire()
         self._moved.set()
 
     def hold(self, why: str) -> None:
@@ -258,36 +269,36 @@ class Limiter:
         self._holds.left(send, give_back=True)
         self._moved.set()
 
-    async def _wait_open(self, loop: asyncio.AbstractEventLoop, tokens: int) -> None:
-        paces: list[Pace] = []
+    async def _wait_open(self, tokens: int) -> None:
         spread = False
         while True:
-            while paces is not self._paces:  # other rates may be set at any time
-                paces = self._paces
-                for pace in paces:
-                    await pace.wait()
-            now = loop.time()
+            now = self._now()
             self._moved.clear()
             if self._holds.blocks:
                 await self._moved.wait()  # whoever holds it releases it, or the run stops
+                self._there_since = self._now()
                 continue
             opens = [pace.open_at() for pace in self._paces]
-            if self._budget is not None:
-                opens.append(self._budget.open_at(tokens, now))
-            if None in opens:
+            if None in opens or (budget := self._budget.open_at(tokens, now) if self._budget else 0.0) is None:
                 await self._moved.wait()  # bounded by the time that a connection may take
                 continue
-            at = max([self._paused_until, *(open_at for open_at in opens if open_at is not None)])
-            at = max(at, self._quota.open_at(tokens, now))
+            others = max(self._paused_until, budget, self._quota.open_at(tokens, now))
+            at = max([others, *(open_at for open_at in opens if open_at is not None)])
             if at > now:
-                with suppress(TimeoutError):  # or until a request turns out to have cost less, or more is known
-                    async with asyncio.timeout(at - now):
-                        await self._moved.wait()
+                await self._move_or(at - now)  # a request may turn out to have cost less, or more is known
             elif self._spread_until and not spread:
                 spread = True
                 await self._spread(now)  # then look again: another pause may have come meanwhile
             else:
                 return
+            if others > now or spread:
+                self._there_since = self._now()
+
+    async def _move_or(self, wait_s: float) -> None:
+        """Until something moved, or this time is over; in whole milliseconds, as a loop may count them."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(math.ceil(wait_s / _TICK_S) * _TICK_S):
+                await self._moved.wait()
 
     async def _spread(self, now: float) -> None:
         """A short random wait each, while the crowd that a pause held back goes out."""

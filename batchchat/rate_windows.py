@@ -1,23 +1,29 @@
 """The windows that a limiter keeps: one rate, or the tokens of a minute, each with a log of what was sent."""
 
-import asyncio
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 
+import msgspec
+
 from batchchat.durations import Rate
 
-__all__ = ["Pace", "Send", "TokenBudget", "pace_margins"]
+__all__ = ["Margins", "Pace", "Send", "TokenBudget", "pace_margins"]
 
-# The share of a rate that is given up so that network jitter between here and the service cannot make a window
-# of the service's hold one request too many: 0.5 % for slow rates (5 ms of a second), 1 % for fast ones, where
-# many short waits add up more jitter.
-_SLOW_MARGIN, _FAST_MARGIN, _FAST_PER_S = 0.005, 0.01, 50.0
-# How far behind its grid a send time may fall (timers wake late) and still be made up for.
+# The share of a rate that is given up: 0.5 % for slow rates, 1.1 % for fast ones.
+_SLOW_MARGIN, _FAST_MARGIN, _FAST_PER_S = 0.005, 0.011, 50.0
+# Of that, the share by which windows are longer than the service's, so that jitter on the way there cannot make one of
+# its windows hold one request too many (8 ms of a second at fast rates). The rest is how much faster than on average
+# requests may follow each other: without it, what a late timer costs could never be made up for.
+_GUARD_SHARE = 0.73
+# How far behind its grid a send time may fall (timers wake late) and still be made up for at once, where nobody waited.
 _CATCH_UP_S = 0.01
-_TICK_S = 0.001
 # Timers count milliseconds: above some 300 a second several requests share one.
 _COARSE_S = 0.003
+# What requests that waited in vain are owed at most, in seconds and as a share of the window; and how much faster than
+# on the grid they go out until that is made up for.
+_OWED_S, _OWED_SHARE, _HASTE = 1.0, 0.25, 4.0
 _TOKEN_WINDOW_S = 60.0
 
 
@@ -36,38 +42,44 @@ class Send:
         self.at, self.tokens, self.in_transit = at, float(tokens), False
 
 
-def pace_margins(rate: Rate, burst: int) -> tuple[float, float, float]:
-    """Seconds of a rate's window with its margin, seconds between requests, and how many may begin together.
+class Margins(msgspec.Struct, frozen=True, gc=False):
+    """Seconds that a rate comes to.
 
-    The last holds a fraction of one request more than the burst, by which late timers are made up for.
+    Attributes:
+        window_s: Length of a window that holds no more than the rate's count.
+        gap_s: Between requests, on average; the window's with its whole margin, by the count.
+        slack_s: How far requests may be behind their grid and go out at once: a burst, and what timers are late.
     """
+
+    window_s: float
+    gap_s: float
+    slack_s: float
+
+
+def pace_margins(rate: Rate, burst: int) -> Margins:
+    """How a rate is kept, with what is given up of it."""
     margin = _FAST_MARGIN if rate.count / rate.per_s > _FAST_PER_S else _SLOW_MARGIN
-    window_s = rate.per_s * (1 + margin)
-    gap_s = window_s / rate.count
-    fraction = max(min(0.99, _CATCH_UP_S / gap_s), _COARSE_S / gap_s)
-    return window_s, gap_s, min(burst, rate.count) + fraction
+    gap_s = rate.per_s * (1 + margin) / rate.count
+    late_s = max(min(0.99 * gap_s, _CATCH_UP_S), _COARSE_S)
+    window_s = rate.per_s * (1 + margin * _GUARD_SHARE)
+    return Margins(window_s, gap_s, (min(burst, rate.count) - 1) * gap_s + late_s)
 
 
 class Pace:
-    """One rate: an ``AsyncLimiter`` meters it, a grid says how long to sleep, a log guards every sliding window.
+    """One rate: a grid of times at which requests are due, and a log that guards every sliding window.
 
-    The limiter's bucket holds ``burst`` plus a fraction of one request. Without that fraction each late wake-up
-    is lost for good (87 % of 200/s was measured), with it the send times stay on a grid. The bucket alone would
-    still let burst + count into one window; the log of the last ``count`` send times does not. The sleep is ours
-    because the limiter's own timer, on loops that count whole milliseconds, spins for the last half of one.
+    A request may be behind its grid, as timers wake late and machines are busy. Where it was there in time, what was
+    lost is owed to those after it, which follow each other more quickly until it is made up for: else each late wake-up
+    is lost for good (87 % of 200/s was measured). Where nobody was there, nothing is owed but a burst. The grid alone
+    would let burst + count into one window; the log of the last ``count`` send times does not.
     """
 
     def __init__(self, rate: Rate, burst: int) -> None:
-        from aiolimiter import AsyncLimiter  # a run without a rate needs none
-
-        self._window_s, self._gap_s, capacity = pace_margins(rate, burst)
-        self._bucket = AsyncLimiter(capacity, capacity * self._gap_s)
-        self._catch_up_s = (capacity - min(burst, rate.count)) * self._gap_s
-        self._due = 0.0
+        self._margins = pace_margins(rate, burst)
+        self._owed_s = max(self._margins.slack_s, min(_OWED_S, _OWED_SHARE * rate.per_s))
+        self._due = self._soonest = -math.inf
         self._sent: deque[Send] = deque(maxlen=rate.count)  # in the order of their times
         self._in_transit = 0
-        self._retired = False
-        self._nap: asyncio.Future[None] | None = None
 
     @property
     def sent(self) -> Sequence[Send]:
@@ -92,33 +104,26 @@ class Pace:
         self._sent.extend(sent)
         self._in_transit = in_transit
 
-    def retire(self) -> None:
-        """Ends a wait for this rate, which is no longer in force."""
-        self._retired = True
-        if self._nap is not None and not self._nap.done():
-            self._nap.set_result(None)
-
-    async def wait(self) -> None:
-        """Waits for the next send time, or until the rate is no longer in force; callers come one at a time."""
-        loop = asyncio.get_running_loop()
-        while not self._bucket.has_capacity():  # the time is known; a timer may only be a little early
-            if self._retired:
-                return
-            self._nap = loop.create_future()
-            timer = loop.call_later(max(_TICK_S, self._due - loop.time()), _wake, self._nap)
-            try:
-                await self._nap
-            finally:
-                timer.cancel()
-        await self._bucket.acquire()  # at once, as nobody else takes from it
-        self._due = max(self._due, loop.time() - self._catch_up_s) + self._gap_s
-
     def open_at(self) -> float | None:
-        """Loop time from which one more request fits the window; None while that hangs on one in transit."""
+        """Time from which one more request may go out; None while that hangs on one in transit."""
         free = (self._sent.maxlen or 0) - self._in_transit
         if free <= 0:
             return None
-        return 0.0 if len(self._sent) < free else self._sent[-free].at + self._window_s
+        at = max(self._due, self._soonest)
+        return at if len(self._sent) < free else max(at, self._sent[-free].at + self._margins.window_s)
+
+    def take(self, send: Send, there_since: float) -> None:
+        """One request goes out.
+
+        Args:
+            there_since: Since when requests wait without a break, for nothing but the rates; only for that time is
+                anything owed.
+        """
+        margins = self._margins
+        owed_from = max(there_since - margins.slack_s, send.at - self._owed_s)
+        self._due = max(self._due, owed_from) + margins.gap_s
+        self._soonest = max(self._soonest, send.at - margins.slack_s) + margins.gap_s / _HASTE
+        self._sent.append(send)
 
     def begin(self, send: Send) -> None:
         """``send``, the last that was noted, is of no known time until it is noted again."""
@@ -130,14 +135,6 @@ class Pace:
         """``send`` is over its way, or over; its time is now."""
         self._in_transit -= 1
         self._sent.append(send)
-
-    def note(self, send: Send) -> None:
-        self._sent.append(send)
-
-
-def _wake(nap: "asyncio.Future[None]") -> None:
-    if not nap.done():
-        nap.set_result(None)
 
 
 class TokenBudget:
@@ -155,7 +152,7 @@ class TokenBudget:
         self._transit_tokens = 0.0
 
     def open_at(self, tokens: int, now: float) -> float | None:
-        """Loop time from which ``tokens`` more fit, if nothing else is spent; None while it hangs on one in transit."""
+        """Time from which ``tokens`` more fit, if nothing else is spent; None while it hangs on one in transit."""
         spent = self._spent
         while spent and spent[0].at <= now - _TOKEN_WINDOW_S:
             self._total -= spent.popleft().tokens

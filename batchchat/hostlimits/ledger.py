@@ -238,17 +238,20 @@ class Ledger:
         due = now - self._checked_at > _CHECK_EVERY_S
         if due and store.lost():
             self._renew()
-        whole, events, sentence = store.read(now)
-        if sentence is not None and not self._told:
+        found = store.read(now)
+        if found.sentence is not None and not self._told:
             self._told = True
-            self._tell(sentence)
-        if whole and not events and (known := table.dump(now)):
-            store.append(known)
-            events = known
-        if whole:
+            self._tell(found.sentence)
+        anew = found.whole and (found.lost or not found.events)
+        known = table.dump(now, self.owner) if anew else ()
+        if found.whole:
             table.clear()
-        if events:
-            table.apply(events)
+        if found.events:
+            table.apply(found.events)
+        # Each of several processes knows requests that the others had not read of; what two know counts once.
+        if missing := list(table.missing(known)):
+            store.append(missing)
+            table.apply(missing)
         table.expire(now)
         if due:
             self._checked_at = now

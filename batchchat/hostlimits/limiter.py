@@ -102,21 +102,20 @@ class HostLimiter(Limiter):
 
     async def acquire(self, tokens: int = 0, still: Callable[[], bool] = lambda: True) -> Send | None:
         """See ``Limiter.acquire``; None also where the shared file cannot be used."""
-        loop = asyncio.get_running_loop()
         self._waiting += 1
         try:
             while still() and not self._entered.broken:
                 async with self._turn:  # only until a time is reserved, so that one late timer delays no other request
-                    await self._wait_open(loop, tokens)
+                    await self._wait_open(tokens)
                     start = await self._reserve(tokens) if still() else None
                 if start is None:
                     return None
                 await self._until(start)
-                if self._holds.blocks or loop.time() < self._paused_until or not still():
+                if self._holds.blocks or self._now() < self._paused_until or not still():
                     self._give_back(start.seq)
                     continue
                 self.admitted += 1
-                send = _HostSend(loop.time(), tokens, start.seq)
+                send = _HostSend(self._now(), tokens, start.seq)
                 self._holds.take_pass(send)
                 self._history.note(send.at)
                 self._quota.sent(send, tokens, send.at)
@@ -267,7 +266,7 @@ class HostLimiter(Limiter):
     def _land_now(self, send: _HostSend, seq: int) -> None:
         if send.seq == seq and not send.landed and self._access is not None:
             send.landed = True
-            send.at = asyncio.get_running_loop().time()
+            send.at = self._now()
             self._access.ledger.land(send.seq)
             self._access.flush_soon()
             self._moved.set()

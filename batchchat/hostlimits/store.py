@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
+from typing import NamedTuple
 
 from batchchat.hostlimits.events import (
     HEADER,
@@ -22,12 +23,29 @@ from batchchat.hostlimits.events import (
     load_events,
 )
 
-__all__ = ["EventStore", "lock_now"]
+__all__ = ["EventStore", "Found", "lock_now"]
 
 _EVERYTHING = 0xFFFFFFFF
 # Clocks of one machine agree; a time beyond this is one of before a restart that left no other trace.
 _AHEAD_S = 120.0
 _OLD_S = 30 * 86_400.0
+
+
+class Found(NamedTuple):
+    """What is new in the file.
+
+    Attributes:
+        events: In their order.
+        whole: Whether they are the whole file and not its end only. Whole and without events: there was none, or it
+            lost its end; what is known of it is to be added.
+        lost: Whether the file that was read before is gone, so that what others know is not all in this one.
+        sentence: Where some could not be read.
+    """
+
+    events: list[Event]
+    whole: bool = False
+    lost: bool = False
+    sentence: str | None = None
 
 
 class EventStore:
@@ -100,31 +118,35 @@ class EventStore:
         """Whether someone removed the lock file, so that this lock keeps nobody out any more."""
         return os.fstat(self._lock).st_nlink == 0
 
-    def read(self, now: float) -> tuple[bool, list[Event], str | None]:
+    def read(self, now: float) -> Found:
         """What is new in the file.
 
         Each garbled record counts as a request of now, a file that is none as more than any limit allows.
-
-        Returns:
-            Whether the events are the whole file and not its end only; the events; a sentence where some could not be
-            read. A whole file without events: there was none, or it lost its end; what is known of it is to be added.
         """
         found = os.fstat(self._data) if self._data >= 0 else None
         if found is None or found.st_nlink == 0:
+            lost = found is None or not self._moved()
             if self.lost():
                 self._renew()
             try:
                 self._reopen()
             except FileNotFoundError:
                 self.rewrite([], now)
-                return True, [], None
-            return self._read_from(True, now)
+                return Found([], True, lost)
+            return self._read_from(True, now)._replace(lost=lost)
         if found.st_size < self.size:
             self.rewrite([], now)
-            return True, [], self._sentence("its end")
-        return self._read_from(False, now) if found.st_size > self.size else (False, [], None)
+            return Found([], True, sentence=self._sentence("its end"))
+        return self._read_from(False, now) if found.st_size > self.size else Found([])
 
-    def _read_from(self, whole: bool, now: float) -> tuple[bool, list[Event], str | None]:
+    def _moved(self) -> bool:
+        """Whether the file that was read so far says that another one took its place."""
+        end = max(0, os.fstat(self._data).st_size - RECORD_BYTES)
+        return any(
+            event is not None and event.kind == MOVED for event in load_events(os.pread(self._data, RECORD_BYTES, end))
+        )
+
+    def _read_from(self, whole: bool, now: float) -> Found:
         data = os.pread(self._data, os.fstat(self._data).st_size - self.size, self.size)
         events = list(load_events(data))
         if not whole and any(event is not None and event.kind == MOVED for event in events):
@@ -133,11 +155,11 @@ class EventStore:
         header = events[0] if whole and events else None
         if header is not None and self._is_header(header) and not _is_past(header, now):
             self.rewrite([], now)  # made before the machine was started again
-            return True, [], None
+            return Found([], True)
         if whole and not self._is_header(header):
             full = [Event(PAST, 0, 0, now, requests=_EVERYTHING)]
             self.rewrite(full, now)
-            return True, full, self._sentence("all")
+            return Found(full, True, sentence=self._sentence("all"))
         if len(data) % RECORD_BYTES:  # a process was killed while it wrote; what it meant to do it has not done
             os.ftruncate(self._data, self.size + len(events) * RECORD_BYTES)
         good = [event for event in events if event is not None and _is_past(event, now)]
@@ -146,12 +168,12 @@ class EventStore:
             good = good[1:]
         if not garbled:
             self.size += len(events) * RECORD_BYTES
-            return whole, good, None
+            return Found(good, whole)
         # Written anew, as those who have read this far before will never see that it is garbled.
         good.append(Event(PAST, 0, 0, now, requests=garbled))
         kept = good if whole else [*self.read_whole(), *good]
         self.rewrite(kept, now)
-        return True, kept, self._sentence(f"{garbled} records")
+        return Found(kept, True, sentence=self._sentence(f"{garbled} records"))
 
     def append(self, events: Iterable[Event]) -> None:
         """Adds events after all that was read.

@@ -1,6 +1,7 @@
 """What the events of all processes amount to: which requests count now, and when one more fits. Pure."""
 
 from bisect import bisect_right, insort
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from batchchat.durations import Rate
@@ -14,8 +15,9 @@ __all__ = ["LEASE_S", "Request", "Table"]
 # reserved it, stopped or stuck meanwhile, has to ask again.
 LEASE_S = 3.0
 # Several processes get in each other's way on their machine, so that their requests reach the service less evenly than
-# those of one: windows are this much longer at least, 2 % of a second.
-_JITTER_S = 0.02
+# those of one: windows are this much longer at least, and requests a little further apart than that, so that a window
+# that was late leaves nobody late for good. 1 % of a second, and 1.2 %.
+_JITTER_S, _SPACING_S = 0.01, 0.012
 _TOKEN_WINDOW_S = 60.0
 # A process that waits for tokens says so again at least each second.
 _WANT_S = 3.0
@@ -38,10 +40,10 @@ class _Window:
 
     def __init__(self, rate: Rate, burst: int) -> None:
         self.count = rate.count
-        window_s, gap_s, capacity = pace_margins(rate, burst)
-        self.window_s = max(window_s, rate.per_s + _JITTER_S)
-        self.gap_s = self.window_s / rate.count
-        self.slack_s = (capacity - 1) * gap_s
+        margins = pace_margins(rate, burst)
+        self.window_s = max(margins.window_s, rate.per_s + _JITTER_S)
+        self.gap_s = max(margins.gap_s, (rate.per_s + _SPACING_S) / rate.count)
+        self.slack_s = margins.slack_s
         self.due = 0.0
 
     def reserve(self, at: float) -> None:
@@ -144,20 +146,38 @@ class Table:
         """The requests of one process that have not landed."""
         return ((seq, it) for (of, seq), it in tuple(self.unlanded.items()) if of == owner)
 
-    def dump(self, now: float) -> list[Event]:
-        """What this process knows, as events; for a file that someone has removed."""
-        past = [Event(e.PAST, 0, 0, at, requests=1) for at in self._landed]
-        kept = [Event(e.PAST, key[1], key[0], at, self._spent.get(key, 0.0)) for at, key in self._spent_order]
-        return [*past, *kept, *self.dump_open(now)]
+    def dump(self, now: float, me: int) -> list[Event]:
+        """What this process knows, as events, for a file that someone has removed.
 
-    def dump_open(self, now: float) -> Iterator[Event]:
-        """What has not landed, and what is in force."""
-        for (owner, seq), it in self.unlanded.items():
-            yield Event(e.RESERVE, seq, owner, it.at, it.tokens)
+        What others have reserved is void. What they may be sending, or have sent since this process last read, one
+        request each, counts as sent now.
+        """
+        others = sum(owner != me for owner in self._last_begun) + sum(
+            owner != me and it.leaving for (owner, _), it in self.unlanded.items()
+        )
+        past = [Event(e.PAST, 0, 0, at, requests=1) for at in self._landed]
+        if others:
+            past.append(Event(e.PAST, 0, 0, now, requests=others))
+        kept = [Event(e.PAST, key[1], key[0], at, self._spent.get(key, 0.0)) for at, key in self._spent_order]
+        unlanded = []
+        for seq, it in self.of(me):
+            unlanded.append(Event(e.RESERVE, seq, me, it.at, it.tokens))
             if it.leaving:
-                yield Event(e.LEAVE, seq, owner, it.at)
-        if self.paused_until > now:
-            yield Event(e.PAUSE, 0, 0, self.paused_until)
+                unlanded.append(Event(e.LEAVE, seq, me, it.at))
+        pause = [Event(e.PAUSE, 0, 0, self.paused_until)] if self.paused_until > now else []
+        return [*past, *kept, *unlanded, *pause]
+
+    def missing(self, known: Iterable[Event]) -> Iterator[Event]:
+        """Those of what was known before that are not known now."""
+        landed = Counter(self._landed)
+        for event in known:
+            key = (event.owner, event.seq)
+            if event.kind == e.PAST and event.requests:
+                landed[event.at] -= event.requests
+                if landed[event.at] < 0:
+                    yield event
+            elif event.kind == e.PAUSE or (key not in self.unlanded and key not in self._spent):
+                yield event
 
     def _reserve(self, key: Key, event: Event) -> None:
         self._begun += 1

@@ -17,7 +17,7 @@ _LINE = re.compile(r"import time: +\d+ \| +\d+ \| +(\S+)")
 
 # What has a purpose, but none for a run without a job file, a rate, a template or a file that is compressed.
 SELDOM = {
-    "aiolimiter", "dotenv", "filelock", "importlib.metadata", "jinja2", "jmespath", "jsonschema", "keyring",
+    "dotenv", "filelock", "importlib.metadata", "jinja2", "jmespath", "jsonschema", "keyring",
     "multiprocessing", "opentelemetry", "prometheus_client", "pyarrow", "pydantic", "rich", "sqlite3", "stamina",
     "tenacity", "yaml", "zoneinfo", "zstandard", "batchchat.checking", "batchchat.devserver",
     "batchchat.forms", "batchchat.hostlimits", "batchchat.job_schema", "batchchat.job_yaml", "batchchat.local",
@@ -92,7 +92,7 @@ def test_status_reads_a_file_without_a_client(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("option", "module"),
-    [("--prompt={{ prompt }}", "jinja2"), ("--rate=1000/s", "aiolimiter"), ("--extract=a", "jmespath")],
+    [("--prompt={{ prompt }}", "jinja2"), ("--extract=a", "jmespath")],
 )
 def test_a_feature_is_imported_where_it_is_used(option: str, module: str, server: Server, prompts: Path) -> None:
     """The other side, without which the lists above could be misspelt."""

@@ -23,6 +23,16 @@ from batchchat.hostlimits.place import boot_id
 SERVICE = service_digest("openai", [("https://api.example.org/v1", "sk-secret")])
 
 
+OPENED: list[Ledger] = []
+
+
+@pytest.fixture(autouse=True)
+def _close_ledgers() -> Iterator[None]:
+    yield
+    while OPENED:
+        OPENED.pop().disown()
+
+
 class Machine:
     """Processes in virtual time: each is a generator that yields how long it waits."""
 
@@ -38,6 +48,7 @@ class Machine:
     def ledger(self, rates: list[Rate], **options) -> Ledger:
         made = Ledger(self.folder, SERVICE, rates, clock=lambda: self.now, tell=self.told.append, **options)
         made.open()
+        OPENED.append(made)
         return made
 
     def start(self, process: Iterator[float], *, after_s: float = 0.0) -> None:
@@ -99,7 +110,7 @@ def test_processes_share_one_rate_use_it_up_and_are_treated_alike(tmp_path, proc
     machine.run()
     times = machine.times()
     assert worst_window(times, rate.per_s) <= rate.count
-    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.97 * rate.count / rate.per_s
+    assert (len(times) - 1) / (times[-1] - times[0]) >= 0.985 * rate.count / rate.per_s
     halves = machine.arrivals[: len(times) // 2]
     for ledger in ledgers:
         assert sum(by is ledger for _, by in halves) >= 0.8 * len(halves) / processes - 1
@@ -285,9 +296,10 @@ def test_garbled_file_breaks_no_limit_and_ends_no_run(tmp_path, how, running) ->
     assert all(event is not None for event in load_events(the_file(tmp_path).read_bytes()))
 
 
+@pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("what", ["file", "all files", "folder"])
-def test_files_removed_while_runs_go_on_break_no_limit(tmp_path, what) -> None:
-    machine = Machine(tmp_path / "limits")
+def test_files_removed_while_runs_go_on_break_no_limit(tmp_path, what, seed) -> None:
+    machine = Machine(tmp_path / "limits", seed=seed)
     rate = Rate(10, 1.0)
     ledgers = [machine.ledger([rate]) for _ in range(3)]
     for ledger in ledgers:
@@ -295,7 +307,7 @@ def test_files_removed_while_runs_go_on_break_no_limit(tmp_path, what) -> None:
 
     def remover() -> Iterator[float]:
         for _ in range(4):
-            yield 1.3
+            yield machine.random.uniform(0.9, 1.6)
             for path in list(machine.folder.iterdir()):
                 if what != "file" or path.suffix == "":
                     path.unlink()
