@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchchat.results.appender import Fsync, WriteFailedError
     from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_files
-    from batchchat.results.journal import Journal, JournalCounts, Repair, open_journal
+    from batchchat.results.journal import Journal, JournalCounts, open_journal
     from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
     from batchchat.results.lock import Holder
+    from batchchat.results.reading import Repair
     from batchchat.results.rescue import take_in_spills
     from batchchat.results.status import RunStatus, read_answered, read_status
     from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
@@ -54,7 +55,7 @@ _HOME = {
     "Holder": "lock",
     "Journal": "journal",
     "JournalCounts": "journal",
-    "Repair": "journal",
+    "Repair": "reading",
     "ResultsWriter": "writer",
     "RunFiles": "files",
     "RunStatus": "status",

@@ -5,7 +5,7 @@ A reader of such a file sees one stream; a crash can cut the last member only, a
 
 import os
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from functools import cache
 from typing import TYPE_CHECKING, Literal, Protocol
 
@@ -16,11 +16,12 @@ from batchchat.compress import Compression
 if TYPE_CHECKING:
     import zstandard
 
-__all__ = ["Codec", "Damage", "find_damage", "iter_decoded", "magic_of", "read_at"]
+__all__ = ["Codec", "Damage", "DamagedError", "find_damage", "iter_decoded", "iter_whole", "magic_of", "read_at"]
 
 # Small, because what follows a member's end within a piece is copied once for each member in it.
 _PIECE_BYTES = 16 * 1024
-_PLAIN_PIECE_BYTES = 1024 * 1024
+# So little that what is read stays in the processor's cache beside what it is compared with.
+_PLAIN_PIECE_BYTES = 64 * 1024
 _MAGIC: dict[Compression, bytes] = {"gz": b"\x1f\x8b\x08", "zst": b"\x28\xb5\x2f\xfd"}
 
 
@@ -37,6 +38,10 @@ class Damage(msgspec.Struct, frozen=True, kw_only=True):
     start: int
     length: int
     kind: Literal["cut", "corrupt"]
+
+
+class DamagedError(Exception):
+    """A compressed file is not whole; what came of it so far may be wrong."""
 
 
 class _Decoder(Protocol):
@@ -100,6 +105,23 @@ def iter_decoded(
         yield stretch
         position = stretch.start + stretch.length
     yield from _iter_members(fd, kind, position, end)
+
+
+def iter_whole(fd: int, kind: Compression | None, *, end: int) -> Iterator[bytes]:
+    """Pieces of the content of a file that is taken to be whole, for those who can begin anew where it is not.
+
+    Raises:
+        DamagedError: It is not; ``find_damage`` tells where.
+    """
+    if kind is None:
+        yield from _iter_plain(fd, 0, end)
+        return
+    try:
+        whole = yield from _iter_members(fd, kind, 0, end)
+    except _error_of(kind) as error:
+        raise DamagedError from error
+    if not whole:
+        raise DamagedError
 
 
 def find_damage(fd: int, kind: Compression | None, *, end: int) -> tuple[Damage, ...]:
@@ -176,22 +198,25 @@ def _iter_plain(fd: int, start: int, end: int) -> Iterator[bytes]:
         yield piece
 
 
-def _iter_members(fd: int, kind: Compression, start: int, end: int) -> Iterator[bytes]:
-    decoder = _decoder(kind)
+def _iter_members(fd: int, kind: Compression, start: int, end: int) -> Generator[bytes, None, bool]:
+    """Returns whether the last member is whole."""
+    decoder, begun = _decoder(kind), False
     position = start
     while position < end:
         piece = read_at(fd, min(_PIECE_BYTES, end - position), position)
         if not piece:
-            return
+            return False
         position += len(piece)
         while piece:
             decoded = decoder.decompress(piece)
             if decoded:
                 yield decoded
-            if not decoder.eof:
+            begun = not decoder.eof
+            if begun:
                 break
             piece = decoder.unused_data
             decoder = _decoder(kind)
+    return not begun
 
 
 def _decoder(kind: Compression) -> _Decoder:

@@ -3,7 +3,6 @@
 import contextlib
 import os
 from collections.abc import Callable, Collection, Iterator
-from typing import Literal
 
 import msgspec
 
@@ -11,36 +10,26 @@ from batchchat.compress import compression_of
 from batchchat.errors import ResultsFileError, ResultsWriteError
 from batchchat.ids import IdTable
 from batchchat.records import PromptId
-from batchchat.results.codec import Codec, Damage, find_damage, iter_decoded, magic_of, read_at
+from batchchat.results.codec import (
+    Codec,
+    Damage,
+    DamagedError,
+    find_damage,
+    iter_decoded,
+    iter_whole,
+    magic_of,
+    read_at,
+)
 from batchchat.results.files import RunFiles, sync_folder
 from batchchat.results.forks import let_go_in_forks
 from batchchat.results.lines import Form
 from batchchat.results.lock import open_locked
+from batchchat.results.reading import MOVE, JournalReading, Repair
 from batchchat.results.rewrite import Piece, append_torn, rewrite
-from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge, looks_like_ours
+from batchchat.results.scan import RawLine, iter_raw_lines, judge
 from batchchat.results.stored import fingerprint_value
 
-__all__ = ["Journal", "JournalCounts", "Repair", "open_journal"]
-
-
-class Repair(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that was mended in a results file.
-
-    Attributes:
-        line_number: 1-based line that it stood in.
-        bytes_moved: Bytes that went to the torn file; 0 where only a line end was missing.
-        reason: What was wrong, in a few words.
-    """
-
-    line_number: int
-    bytes_moved: int
-    reason: str
-
-    def sentence(self, files: RunFiles) -> str:
-        """One sentence for the user."""
-        if not self.bytes_moved:
-            return f"{files.results}:{self.line_number}: {self.reason}; added"
-        return f"{files.results}:{self.line_number}: {self.reason}; {self.bytes_moved} bytes moved to {files.torn}"
+__all__ = ["Journal", "JournalCounts", "open_journal"]
 
 
 class JournalCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,7 +59,6 @@ class Journal:
         self.repairs: list[Repair] = []
         self.end = 0
         self._moved = 0
-        self._last_line = RawLine(0, 0, b"", True)
         if regular:
             let_go_in_forks(self)
 
@@ -103,7 +91,7 @@ class Journal:
                 return None
             if wanted(stored.id):
                 dropped += 1
-                return _MOVE
+                return MOVE
             kept.add(stored.id, fingerprint_value(stored.fingerprint))
             return None
 
@@ -144,13 +132,26 @@ class Journal:
         """
         self.end = os.fstat(self.fd).st_size
         self._check_beginning()
-        damage = find_damage(self.fd, self.codec.kind, end=self.end)
-        pieces = self._survey(damage)
+        damage: tuple[Damage, ...] = ()
+        kind = self.codec.kind
+        reading = JournalReading(self.files, self.form, self.end)
+        try:
+            reading.read(iter_whole(self.fd, kind, end=self.end))
+        except (DamagedError, ResultsFileError):
+            if kind is None:
+                raise
+            # A member's checksum comes after its content: nothing that was read can be trusted.
+            damage = find_damage(self.fd, kind, end=self.end)
+            reading = JournalReading(self.files, self.form, self.end)
+            reading.read(self._content(damage))
+        self.completed, self.repairs, self._moved = reading.completed, reading.repairs, reading.moved
+        pieces = reading.pieces
         if not pieces and not damage:
             return
-        tail = pieces.get(self._last_line.number) if len(pieces) == 1 and self.codec.kind is None else None
+        line = reading.last_line
+        tail = pieces.get(line.number) if len(pieces) == 1 and kind is None else None
         if tail is not None and (tail.keep is None or not tail.moved):
-            self._mend_tail(cut=tail.keep is None)
+            self._mend_tail(line, cut=tail.keep is None)
         else:
             self._rewrite(lambda line: pieces.get(line.number), damage)
 
@@ -171,69 +172,13 @@ class Journal:
             )
 
     def _lines(self, damage: tuple[Damage, ...]) -> Iterator[RawLine | Damage]:
-        return iter_raw_lines(iter_decoded(self.fd, self.codec.kind, end=self.end, damage=damage))
+        return iter_raw_lines(self._content(damage))
 
-    def _survey(self, damage: tuple[Damage, ...]) -> dict[int, Piece]:
-        """Fills ``completed`` and tells what to do with each line that cannot stay as it is, by its number."""
-        pieces: dict[int, Piece] = {}
-        first_garbled: bytes | None = None
-        seen_text = False
-        for line in self._lines(damage):
-            if isinstance(line, Damage):
-                self._note(self._last_line.number + 1, line.length, _DAMAGE[line.kind])
-                continue
-            judged = judge(line)
-            if judged.kind == "foreign":
-                raise self._foreign(line, judged)
-            if judged.kind == "garbled" and not seen_text:
-                first_garbled = line.data
-            seen_text = seen_text or judged.kind != "blank"
-            piece = self._piece(line, judged)
-            if piece is not None:
-                pieces[line.number] = piece
-            self._last_line = line
-        if not len(self.completed) and first_garbled is not None and not looks_like_ours(first_garbled):
-            raise ResultsFileError(
-                f"{self.files.results}: expected a results file, found {_show(first_garbled)}; "
-                "name another file with -o"
-            )
-        return pieces
+    def _content(self, damage: tuple[Damage, ...]) -> Iterator[bytes | Damage]:
+        return iter_decoded(self.fd, self.codec.kind, end=self.end, damage=damage)
 
-    def _piece(self, line: RawLine, judged: Judged) -> Piece | None:
-        """What to do with a line; None: it stays as it is."""
-        stored = judged.stored
-        if stored is not None and stored.form != self.form:
-            raise self._other_form(line.number, stored.form)
-        if judged.kind == "answer" and stored is not None:
-            if not self.completed.add(stored.id, fingerprint_value(stored.fingerprint)):
-                return self._move(line, f"a second line for the id {stored.id!r}")
-            if len(judged.core) != len(line.data):
-                moved = line.data.replace(judged.core, b"", 1)
-                self._note(line.number, len(moved), "zero bytes")
-                return Piece(keep=judged.core, moved=moved)
-            if line.ended:
-                return None
-            self._note(line.number, 0, "the last line had no line end")
-            return Piece(keep=line.data, moved=b"")
-        if judged.kind == "failure":
-            return self._move(line, "the line of a failure, which has no place in the results")
-        if judged.kind == "blank" and line.ended:
-            return None
-        if not line.data.strip(b"\0"):
-            return self._move(line, "zero bytes")
-        return self._move(line, "a garbled line" if line.ended else "a torn last line")
-
-    def _move(self, line: RawLine, reason: str) -> Piece:
-        self._note(line.number, len(line.data), reason)
-        return _MOVE
-
-    def _note(self, line_number: int, bytes_moved: int, reason: str) -> None:
-        self.repairs.append(Repair(line_number=line_number, bytes_moved=bytes_moved, reason=reason))
-        self._moved += bytes_moved > 0
-
-    def _mend_tail(self, *, cut: bool) -> None:
+    def _mend_tail(self, line: RawLine, *, cut: bool) -> None:
         """Cuts the last line off, or gives it its line end; nothing before it is touched."""
-        line = self._last_line
         try:
             if cut:
                 append_torn(self.files.torn, [line.data, b"\n"])
@@ -254,24 +199,6 @@ class Journal:
 
     def _cannot_mend(self, error: OSError) -> ResultsWriteError:
         return ResultsWriteError(f"{self.files.results}: the file cannot be mended: {error.strerror}")
-
-    def _foreign(self, line: RawLine, judged: Judged) -> ResultsFileError:
-        found = _show(line.data) if judged.obj is None else f"an object with the keys {', '.join(judged.obj) or 'none'}"
-        return ResultsFileError(
-            f"{self.files.results}:{line.number}: expected a result with id and response, found {found[:200]}; "
-            "name another file with -o"
-        )
-
-    def _other_form(self, number: int, form: Form) -> ResultsFileError:
-        if len(self.completed):
-            return ResultsFileError(
-                f"{self.files.results}:{number}: found a line of the form {form} among lines of the form {self.form}; "
-                "'batchchat convert' brings a file to one form"
-            )
-        return ResultsFileError(
-            f"{self.files.results}:{number}: the file holds results of the form {form}, expected {self.form}; "
-            f"give --format {form}, or name another file with -o"
-        )
 
 
 def open_journal(files: RunFiles, *, form: Form = "flat") -> Journal:
@@ -306,15 +233,3 @@ def _open_stream(path: str) -> int:
         return os.open(path, os.O_WRONLY | getattr(os, "O_BINARY", 0))
     except OSError as error:
         raise ResultsWriteError(f"{path}: results cannot be written: {error.strerror}") from error
-
-
-def _show(data: bytes) -> str:
-    text = data[:60].decode("utf-8", "backslashreplace")
-    return repr(text + ("…" if len(data) > 60 else ""))
-
-
-_MOVE = Piece(keep=None, moved=None)
-_DAMAGE: dict[Literal["cut", "corrupt"], str] = {
-    "cut": "the last compressed member is cut; its whole lines are kept",
-    "corrupt": "a compressed member that does not decode",
-}

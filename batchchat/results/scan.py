@@ -1,6 +1,8 @@
 """A results file's content line by line, each judged: an answer of ours, a failure, garbled, or something else."""
 
+import json
 from collections.abc import Iterable, Iterator
+from io import BytesIO
 from typing import Any, Literal, NamedTuple
 
 import orjson
@@ -8,9 +10,10 @@ import orjson
 from batchchat.errors import ResultsFileError
 from batchchat.jsonl import parse_object
 from batchchat.results.codec import Damage
+from batchchat.results.quick import reads_quickly
 from batchchat.results.stored import StoredLine, parse_stored
 
-__all__ = ["Judged", "RawLine", "iter_raw_lines", "judge", "looks_like_ours"]
+__all__ = ["Judged", "LineBlock", "RawLine", "iter_blocks", "iter_raw_lines", "judge", "looks_like_ours"]
 
 # No answer and no input line is longer; only a file that was never a results file gets here.
 _MAX_LINE_BYTES = 1024 * 1024 * 1024
@@ -33,6 +36,22 @@ class RawLine(NamedTuple):
     ended: bool
 
 
+class LineBlock(NamedTuple):
+    """Lines that follow each other; see ``RawLine``.
+
+    Attributes:
+        number: Of the first.
+        start: Of the first.
+        lines: At least one, each with its line feed.
+        ended: False for a single line that has none.
+    """
+
+    number: int
+    start: int
+    lines: list[bytes]
+    ended: bool
+
+
 class Judged(NamedTuple):
     """What a line is.
 
@@ -49,7 +68,7 @@ class Judged(NamedTuple):
     obj: dict[str, Any] | None = None
 
 
-def iter_raw_lines(pieces: Iterable[bytes | Damage]) -> Iterator[RawLine | Damage]:
+def iter_blocks(pieces: Iterable[bytes | Damage]) -> Iterator[LineBlock | Damage]:
     """Splits content at line feeds only; a damaged stretch ends a line that runs into it.
 
     Raises:
@@ -61,21 +80,21 @@ def iter_raw_lines(pieces: Iterable[bytes | Damage]) -> Iterator[RawLine | Damag
     for piece in pieces:
         if isinstance(piece, Damage):
             if begun:
-                yield RawLine(number, start, b"".join(begun), False)
+                yield LineBlock(number, start, [b"".join(begun)], False)
                 number, start = number + 1, start + begun_bytes
                 begun, begun_bytes = [], 0
             yield piece
             continue
-        parts = piece.split(b"\n")
-        last = parts.pop()
-        for part in parts:
+        lines = BytesIO(piece).readlines()
+        last = b"" if lines[-1].endswith(b"\n") else lines.pop()
+        if lines:
             if begun:
-                begun.append(part)
-                part = b"".join(begun)
-                begun, begun_bytes = [], 0
-            yield RawLine(number, start, part, True)
-            number += 1
-            start += len(part) + 1
+                begun.append(lines[0])
+                lines[0] = b"".join(begun)
+            yield LineBlock(number, start, lines, True)
+            number += len(lines)
+            start += begun_bytes + len(piece) - len(last)
+            begun, begun_bytes = [], 0
         if last:
             begun.append(last)
             begun_bytes += len(last)
@@ -84,7 +103,20 @@ def iter_raw_lines(pieces: Iterable[bytes | Damage]) -> Iterator[RawLine | Damag
                     f"line {number} is longer than 1 GiB, expected lines of results; name another file"
                 )
     if begun:
-        yield RawLine(number, start, b"".join(begun), False)
+        yield LineBlock(number, start, [b"".join(begun)], False)
+
+
+def iter_raw_lines(pieces: Iterable[bytes | Damage]) -> Iterator[RawLine | Damage]:
+    """As ``iter_blocks``, line by line."""
+    for block in iter_blocks(pieces):
+        if isinstance(block, Damage):
+            yield block
+            continue
+        number, start = block.number, block.start
+        for data in block.lines:
+            yield RawLine(number, start, data[:-1] if block.ended else data, block.ended)
+            number += 1
+            start += len(data)
 
 
 def judge(line: RawLine) -> Judged:
@@ -101,12 +133,14 @@ def judge(line: RawLine) -> Judged:
 
 
 def _judge_text(text: bytes, core: bytes) -> Judged:
+    if not text or text.isspace():
+        return Judged("blank", core)
     try:
         obj = parse_object(text, max_line_bytes=_MAX_LINE_BYTES)
     except ValueError:
-        if not text.strip():
-            return Judged("blank", core)
-        return Judged("foreign" if _is_json(text) else "garbled")
+        if not reads_quickly(text):
+            return Judged("foreign" if _is_json(text) else "garbled")
+        obj = json.loads(text)  # a number in it overflows, which is nobody's loss
     stored = parse_stored(obj)
     if stored is None:
         return Judged("foreign", core, None, obj)

@@ -1,9 +1,13 @@
 """The table of ids."""
 
 import sys
+from collections.abc import Callable
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from batchchat import ids as ids_module
 from batchchat.ids import IdTable
 
 
@@ -64,31 +68,93 @@ def test_everything_is_found_again_after_growth() -> None:
     assert not any(f"r-{number}" in table for number in range(20_000))
 
 
-class Fixed(str):
-    """A text whose hash is chosen, to meet the table's corners."""
+@pytest.mark.parametrize("expected", [0, 1, 500, 100_000])
+def test_what_is_expected_changes_nothing_but_the_room(expected: int) -> None:
+    table = IdTable(expected)
+    for number in range(5_000):
+        assert table.add(f"q-{number}", number)
+    assert len(table) == 5_000
+    assert all(table.get(f"q-{number}") == number for number in range(5_000))
 
-    def __hash__(self) -> int:
-        return int(self)
 
-
-def test_digest_that_would_mark_an_empty_slot_is_kept() -> None:
+def test_adding_many_stops_at_the_first_that_is_there() -> None:
     table = IdTable()
-    assert table.add(Fixed("0"), 5)
-    assert table.get(Fixed("0")) == 5
-    assert not table.add(Fixed("0"))
+    table.add("c", 3)
+    pairs = iter([("a", bytes(8)), (5, b"\0\0\0\0\0\0\1\2"), ("c", bytes(8)), ("d", bytes(8))])
+    assert table.add_all(pairs) == 2
+    assert (table.get("a"), table.get(5), table.get("c"), table.get("d")) == (0, 258, 3, None)
+    assert next(pairs) == ("d", bytes(8))
+    assert len(table) == 3
 
 
-def test_digests_that_want_one_slot_wrap_round_the_end() -> None:
+def test_ids_that_differ_in_their_last_sign_only_are_found_in_a_short_time() -> None:
+    """They share the hash that tells the bucket, which must not grow without end."""
     table = IdTable()
-    ids = [Fixed(1023 + 1024 * step) for step in range(5)]
+    ids = [chr(code) for code in range(0x4E00, 0x4E00 + 20_000)]
     for position, id in enumerate(ids):
         assert table.add(id, position)
-    assert [table.get(id) for id in ids] == [0, 1, 2, 3, 4]
+    assert [table.get(id) for id in ids] == list(range(20_000))
+    assert not any(table.add(id) for id in ids)
+    table.put(ids[-1], 7)
+    assert table.get(ids[-1]) == 7
+    assert max(map(len, table._buckets)) < 64_000
 
 
-def test_an_id_takes_at_most_45_bytes() -> None:
+# Hashes of an id's beginning (three signs here) that bring many ids into one bucket; the hash of an id stays good.
+_WEAK = {
+    "good hashes": hash,
+    "low bits alike": lambda text: hash(text) & ~0xFFFF if len(text) == 3 else hash(text),
+    "one hash for all": lambda text: 1 if len(text) == 3 else hash(text),
+    "few hashes": lambda text: hash(text) % 5 if len(text) == 3 else hash(text),
+}
+
+
+@pytest.mark.parametrize("weak", _WEAK)
+@settings(max_examples=60, deadline=None)
+@given(
+    actions=st.lists(
+        st.tuples(
+            st.sampled_from(["add", "put", "get"]),
+            st.one_of(st.integers(0x1000, 0x1200), st.text("abcé漢", min_size=4, max_size=4)),
+            st.integers(0, 2**64 - 1),
+        ),
+        max_size=400,
+    ),
+)
+def test_it_behaves_as_a_dict_does(weak: str, actions: list[tuple[str, int | str, int]]) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ids_module, "hash", _WEAK[weak], raising=False)
+        patch.setattr(ids_module, "_LONGEST", 10 * 24)
+        patch.setattr(ids_module, "_FIRST_BUCKETS", 2)
+        table, model = IdTable(), dict[int | str, int]()
+        for action, id, value in actions:
+            if action == "add":
+                assert table.add(id, value) == (id not in model)
+                model.setdefault(id, value)
+            elif action == "put":
+                table.put(id, value)
+                model[id] = value
+            assert table.get(id) == model.get(id)
+            assert (id in table) == (id in model)
+        assert len(table) == len(model)
+        assert all(table.get(id) == value for id, value in model.items())
+
+
+@pytest.mark.parametrize("shift", range(1, 24))
+def test_bytes_across_two_records_are_no_id(shift: int) -> None:
+    """A digest is looked for in plain bytes, where two neighbours may happen to hold it between them."""
+    bucket = bytes(range(48))
+    wanted = bucket[shift : shift + 16]
+    assert ids_module._find(bucket, wanted) == -1
+    assert ids_module._find(bucket + wanted + bytes(8), wanted) == 48
+
+
+@pytest.mark.parametrize(
+    "make", [lambda n: n, lambda n: f"q-{n:07}", lambda n: f"p-{n * 0x9E3779B97F4A7C15 % 2**64:x}"]
+)
+def test_an_id_takes_at_most_40_bytes(make: Callable[[int], int | str]) -> None:
     table = IdTable()
     for number in range(50_000):
-        table.add(number)
-    held = sum(sys.getsizeof(getattr(table, name)) for name in ("_digests", "_values"))
-    assert held / 50_000 < 45
+        table.add(make(number))
+    held = sys.getsizeof(table._buckets) + sum(map(sys.getsizeof, table._buckets))
+    assert held / 50_000 < 40
