@@ -40,6 +40,7 @@ class Admission:
         self.wire_times: dict[asyncio.Task[Any], float] | None = None
         self._passages: dict[asyncio.Task[Any], _Passage] = {}
         self._when_closed: list[Callable[[], None]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def free(self) -> bool:
@@ -65,7 +66,9 @@ class Admission:
         """
         if self.closed:
             raise Abandoned
-        task = asyncio.current_task()
+        if self._loop is None:
+            self._loop = asyncio.get_running_loop()
+        task = asyncio.current_task(self._loop)
         passage = None if task is None else self._passages.get(task)
         tokens = 0
         if passage is not None:

@@ -35,10 +35,11 @@ class Delivery:
     ) -> None:
         self._output, self._order, self._writing = output, order, writing
         self._tally, self._observer, self._failed = tally, observer, failed
+        self._loop = asyncio.get_running_loop()
 
-    async def record(self, outcome: Outcome, ticket: int | None) -> None:
+    async def record(self, outcome: Outcome, ticket: int | None = None) -> None:
         """Brings an outcome to its file; ``ticket`` is its place in the order, if there is one."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("an outcome without a running task")
         self._writing.add(task)

@@ -1,8 +1,9 @@
 """One run of one job: what it holds, what stops it, how it ends."""
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, nullcontext
+from functools import partial
 from typing import Literal
 
 from batchchat.admission import Abandoned, Admission
@@ -261,8 +262,8 @@ class JobRun:
         )
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
 
-        async def handle(item: ToDo) -> None:
-            await self._handle(item, ask, delivery)
+        def handle(item: ToDo) -> Awaitable[None]:
+            return self._handle(item, ask, delivery)
 
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         keep = self._admission.in_flight
@@ -295,7 +296,8 @@ class JobRun:
                 self._judge(item.id, None)
                 await delivery.record(fault_outcome(item), ticket)
             else:
-                await ask(*item, lambda outcome: delivery.record(outcome, ticket))
+                deliver = delivery.record if ticket is None else partial(delivery.record, ticket=ticket)
+                await ask(*item, deliver)
         except Abandoned:
             return
         finally:

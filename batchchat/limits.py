@@ -74,8 +74,8 @@ class Limiter:
     @property
     def free(self) -> bool:
         """Whether nothing limits or holds requests at the moment, so that ``acquire`` does not wait."""
-        limited = self._paces or self._budget is not None or self._spread_until or self._quota.active
-        return not limited and not self._holds.words
+        limited = self._windows or self._spread_until or self._quota.active or self._holds.words
+        return not limited
 
     async def acquire(self, tokens: int = 0, still: Callable[[], bool] = lambda: True) -> Send | None:
         """Waits until one more request may go out; the caller sends it at once.
@@ -151,7 +151,8 @@ class Limiter:
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
         self._quota.left(send)
-        self._holds.left(send)
+        if self._holds.passes_out:
+            self._holds.left(send)
         if self._quota.active:
             self._moved.set()
         if send.in_transit:

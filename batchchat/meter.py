@@ -237,7 +237,7 @@ class Meter:
         self._answers += 1
         self._mean_output += (made - self._mean_output) / min(self._answers, 10)
         self._longest = max(self._longest, made)
-        if self._bound_holds and made > (most_output(trip.request.params) or made):
+        if self._bound_holds and trip.request.params and made > (most_output(trip.request.params) or made):
             self._bound_holds = False
 
     def _spend(self, trip: Trip, usage: Usage, told_model: str | None) -> None:

@@ -222,6 +222,8 @@ class Observers:
         return lambda report: self._tell("attempt_ended", report)
 
     def _tell(self, event: str, *arguments: Any) -> None:
+        if not self._observers:
+            return
         for observer in tuple(self._observers):
             if event in _OPTIONAL and not hasattr(observer, event):
                 continue

@@ -29,11 +29,13 @@ class QuotaPace:
     def __init__(self, *, spread: bool) -> None:
         self._requests, self._tokens = _Left(spread=spread), _Left(spread=spread)
         self._on_way: dict[object, tuple[float, float]] = {}  # when it was sent, and its tokens
+        self._counts = False  # before anything is told, nobody needs the sums of what is on its way
+        self._last_at = 0.0
 
     @property
     def active(self) -> bool:
         """Whether the service has told anything."""
-        return self._requests.known or self._tokens.known
+        return self._counts and (self._requests.known or self._tokens.known)
 
     @property
     def counts_tokens(self) -> bool:
@@ -43,17 +45,21 @@ class QuotaPace:
     def sent(self, request: object, tokens: float, now: float) -> None:
         """A request of an estimated number of tokens goes out now."""
         self._on_way[request] = (now, tokens)
-        self._requests.spend(1, now)
-        self._tokens.spend(tokens, now)
+        self._last_at = now
+        if self._counts:
+            self._requests.spend(1, now)
+            self._tokens.spend(tokens, now)
 
     def left(self, request: object, *, told: bool = False) -> None:
         """The request is over; if its answer has ``told`` nothing, what it spent stays spent."""
-        if (found := self._on_way.pop(request, None)) is not None:
+        if (found := self._on_way.pop(request, None)) is not None and self._counts:
             self._requests.arrive(1, told=told)
             self._tokens.arrive(found[1], told=told)
 
     def observe(self, told: RateHeaders, request: object, now: float) -> str | None:
         """Takes in what the answer to a request tells; a sentence where a limit begins to hold requests up."""
+        if not self._counts:
+            self._count()
         sent_at, _ = self._on_way.get(request, (now, 0.0))
         self.left(request, told=True)
         sentences = []
@@ -62,6 +68,14 @@ class QuotaPace:
                 of = f" of {quota.limit}" if quota.limit else ""
                 sentences.append(f"{quota.remaining}{of} {what} are left for {quota.reset_s:.3g} s")
         return f"the service says that {' and '.join(sentences)}; sending no faster than that" if sentences else None
+
+    def _count(self) -> None:
+        self._counts = True
+        for left, spent in (
+            (self._requests, len(self._on_way)),
+            (self._tokens, sum(t for _, t in self._on_way.values())),
+        ):
+            left.spend(spent, self._last_at)
 
     def open_at(self, tokens: float, now: float) -> float:
         """Loop time from which a request of ``tokens`` fits, if nothing newer is known until then."""

@@ -3,7 +3,7 @@
 import asyncio
 import platform
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -100,13 +100,13 @@ class RunOutput:
         running = {"state": "running", "started_at": datetime.now(UTC), "finished_at": None}
         return self._write_summary(running, settings)
 
-    async def write(self, outcome: Outcome) -> None:
-        """Writes one line; returns when the system has it (or the disk, with ``fsync always``).
+    def write(self, outcome: Outcome) -> Awaitable[None]:
+        """Writes one line; to be awaited until the system has it (or the disk, with ``fsync always``).
 
         Raises:
             ResultsWriteError: It could not be written.
         """
-        await self._writer(outcome).write(self._line(outcome))
+        return self._writer(outcome).written(self._line(outcome))
 
     def write_soon(self, outcome: Outcome) -> None:
         """Queues one line without waiting for it; ``close`` brings it to its file."""

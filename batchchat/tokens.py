@@ -33,6 +33,7 @@ _QUARTERS = bytes(
     0 if byte < 0xC0 else 2 if byte < 0xE0 else 4 if byte < 0xF0 else 8
     for byte in range(256)
 )  # fmt: skip
+_ONE_QUARTER = bytes(byte for byte in range(0x80) if _QUARTERS[byte] == 1)
 _PER_MESSAGE, _PER_REQUEST = 4, 3  # what a chat template puts around a message, and in front of the answer
 _MOST_PER_MESSAGE = 16
 _PER_PART = 1000
@@ -164,6 +165,8 @@ class TokenCounter:
 
 def rule_tokens(text: str) -> int:
     """Tokens that a text is likely to be, by the rule of this module; 0 only for an empty text."""
+    if text.isascii():
+        return -(-(len(text) + len(text.encode().translate(None, _ONE_QUARTER))) // 4)
     data = text.encode("utf-8", "surrogatepass").translate(_QUARTERS)
     return -(-sum(quarters * data.count(quarters) for quarters in (1, 2, 4, 8)) // 4)
 

@@ -11,7 +11,7 @@ import os
 import select
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from queue import SimpleQueue
 from typing import Literal
 
@@ -105,6 +105,13 @@ class Appender:
         Raises:
             WriteFailedError: It could not be written, now or before.
         """
+        await self.written(line)
+
+    def written(self, line: bytes) -> Awaitable[None]:
+        """What ``write`` waits for, so that its caller may wait for it directly."""
+        return self._put(line) if self._queued_bytes <= _QUEUE_BYTES else self._put_when_there_is_room(line)
+
+    async def _put_when_there_is_room(self, line: bytes) -> None:
         while self._queued_bytes > _QUEUE_BYTES:
             waiter = asyncio.get_running_loop().create_future()
             self._room.append(waiter)

@@ -1,5 +1,6 @@
 """Counting tokens: the rule and its bounds, tiktoken's part, and what happens where it cannot work."""
 
+import random
 import time
 
 import pytest
@@ -169,3 +170,14 @@ def test_tool_calls_are_output() -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": "{}"}}
     assert "arguments" in answer_text(Completion(text=None, tool_calls=[call]))
     assert answer_text(Completion(text="hi")) == "hi"
+
+
+def test_rule_counts_ascii_as_any_other_text() -> None:
+    """ASCII has a way of its own; a character of two bytes costs two quarters wherever it stands."""
+    chance = random.Random(7)
+    signs = [chr(code) for code in range(128)]
+    texts = ["", *signs, *("".join(chance.choices(signs, k=length)) for length in range(1, 200))]
+    for text in texts:
+        quarters = sum(1 if sign.isalpha() or sign.isspace() else 2 for sign in text)
+        assert rule_tokens(text) == -(-quarters // 4)
+        assert rule_tokens(f"{text}\u00e9") == -(-(quarters + 2) // 4)
