@@ -9,14 +9,19 @@ from pathlib import Path
 from tests.bench.measure import ROOT
 from tests.bench.pacing import pacing
 from tests.bench.page import bars_of, draw_bars, machine, write_section
+from tests.bench.scaling import auto, processes
 from tests.bench.sizes import long_answers, memory, resume, start
+from tests.bench.where import where
 from tests.bench.workloads import CPU_MS, Plan, peers, throughput, wall
 
 WORKLOADS = {
     "w1": throughput,
     "peers": peers,
+    "where": where,
+    "processes": processes,
     "w2": wall,
     "w3": pacing,
+    "auto": auto,
     "memory": memory,
     "resume": resume,
     "start": start,

@@ -172,7 +172,8 @@ def measure(
         if "batchchat" not in command:
             paths += ["--output", str(results)]
         with serving(behaviour) as server:
-            where = ["--base-url", server.base_url, "--concurrency", str(concurrency)]
+            where = ["--base-url", server.base_url]
+            where += [] if "--concurrency" in more else ["--concurrency", str(concurrency)]
             cost = run_command([*command, *paths, *where, *more], work, limit_s)
             stats = server.stats()
         right, faulty = _verify(results, behaviour)

@@ -41,7 +41,8 @@ def pacing(plan: Plan) -> list[Table]:
     with concurrent.futures.ThreadPoolExecutor() as pool:  # both are nearly idle
         runs = [pool.submit(_one, _sub(plan.folder, number), ours(), each) for number, each in enumerate((SLOW, BOTH))]
         rows += [_row("batchchat", each, run.result()) for each, run in zip((SLOW, BOTH), runs, strict=True)]
-    plan.tell("200/s, four runs that share it")
+    plan.tell("200/s, four processes, then four runs that share it")
+    rows.append(_row("batchchat --processes 4", FAST, _one(plan.folder, ours("openai", "--processes", "4"), FAST)))
     rows.append(_row("4 runs, --rate-scope host", FAST, _shared(plan.folder, 4, FAST)))
     note = (
         "The server refuses what does not fit every sliding window. Used is counted from the first request that it let in "

@@ -15,8 +15,8 @@ from tests.bench.measure import lean, measure, ours, run_command
 
 ROUNDS = 6
 # CPU of 2,000 prompts and the start-up, to the lean loop's.
-COST_BOUND = {"openai": 3.0, "ai-engine": 3.0}
-HELP_BOUND = 2.2
+COST_BOUND = {"openai": 2.3, "ai-engine": 2.3}
+HELP_BOUND, FIRST_BOUND = 1.7, 2.3
 GROWTH_BOUND_BYTES = 700
 
 pytestmark = pytest.mark.timeout(240)
@@ -58,6 +58,15 @@ def test_help_costs_little_more_than_the_import_of_click(tmp_path: Path) -> None
         return cost.cpu_s
 
     assert_ratio_within(HELP_BOUND, lambda: cpu_s("-m", "batchchat", "--help"), lambda: cpu_s("-c", "import click"))
+
+
+def test_run_of_one_prompt_costs_little_more_than_its_imports(tmp_path: Path) -> None:
+    imports = [sys.executable, "-c", "import aiohttp, orjson, click, msgspec"]
+    assert_ratio_within(
+        FIRST_BOUND,
+        lambda: answered_cpu_s(ours(), tmp_path, Behaviour(), 1),
+        lambda: run_command(imports, tmp_path).cpu_s,
+    )
 
 
 def test_memory_hardly_grows_with_the_input(tmp_path: Path) -> None:

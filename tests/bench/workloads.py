@@ -1,14 +1,17 @@
 """The workloads: each gives its tables; clients take turns, and a figure is the median of the rounds."""
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from tests.bench.canned import Behaviour, ideal_makespan_s
 from tests.bench.measure import Measured, client, lean, measure, ours
 from tests.bench.peers.registry import PEERS, installed
 from tests.bench.table import Table
+
+K = TypeVar("K", bound=Hashable)
 
 __all__ = ["CPU_MS", "Plan", "peers", "throughput", "wall"]
 
@@ -25,12 +28,13 @@ class Plan:
     def __init__(self, folder: Path, rounds: int, full: bool, tell: Callable[[str], None]) -> None:
         self.folder, self.rounds, self.full, self.tell = folder, rounds, full, tell
 
-    def in_turns(self, runs: Mapping[str, Callable[[], Measured]]) -> dict[str, list[Measured]]:
+    def in_turns(self, runs: Mapping[K, Callable[[], Measured]]) -> dict[K, list[Measured]]:
         """Each of the runs, so many times, one after the other."""
-        found: dict[str, list[Measured]] = {name: [] for name in runs}
+        found: dict[K, list[Measured]] = {name: [] for name in runs}
         for number in range(self.rounds):
             for name, run in runs.items():
-                self.tell(f"{name}, round {number + 1} of {self.rounds}")
+                words = name if isinstance(name, str) else ", ".join(map(str, name))
+                self.tell(f"{words}, round {number + 1} of {self.rounds}")
                 found[name].append(run())
         return found
 
