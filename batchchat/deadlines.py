@@ -26,13 +26,14 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _NEVER
 
-    def until(self, due: float | None) -> "Limit":
+    def until(self, due: float | None, task: asyncio.Task[Any] | None = None) -> "Limit":
         """A time limit for the body of a ``with``; see ``PatientTimeout``.
 
         Args:
             due: Loop time; None for no limit.
+            task: The task that runs the body, where that is known already.
         """
-        return Limit(self, _NEVER if due is None else due)
+        return Limit(self, _NEVER if due is None else due, task)
 
     def close(self) -> None:
         """Stops the timer; limits that are still under way do not end any more."""
@@ -99,14 +100,13 @@ class Limit:
 
     __slots__ = ("_cancelling", "_deadlines", "_task", "armed_at", "due", "expired", "held_s")
 
-    def __init__(self, deadlines: Deadlines, due: float) -> None:
-        self._deadlines, self.due = deadlines, due
+    def __init__(self, deadlines: Deadlines, due: float, task: asyncio.Task[Any] | None) -> None:
+        self._deadlines, self.due, self._task = deadlines, due, task
         self.armed_at = self.held_s = 0.0
         self.expired = False
-        self._task: asyncio.Task[Any] | None = None
 
     def __enter__(self) -> "Limit":
-        task = self._task = asyncio.current_task()
+        task = self._task = self._task or asyncio.current_task()
         if task is None:
             raise RuntimeError("a limit needs a task that it can end")
         self._cancelling = task.cancelling()

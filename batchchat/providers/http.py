@@ -260,7 +260,7 @@ class Exchange:
             self._answer.close()
 
     async def _post(self) -> Answer:
-        limit = self._client.deadlines.until(self._deadline)
+        limit = self._client.deadlines.until(self._deadline, self._task)
         try:
             with limit:
                 return await self._client.post(self._url, self._headers, self._body)

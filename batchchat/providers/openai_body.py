@@ -11,7 +11,6 @@ from batchchat.providers.openai_errors import refused_error
 from batchchat.providers.openai_reader import OpenAIReader, answer_text
 from batchchat.providers.text import checked_calls, is_blank, usage_of, without_surrogates
 from batchchat.records import Completion, Usage
-from batchchat.sse import ServerSentEvent
 
 __all__ = ["CompletionReader"]
 
@@ -48,23 +47,18 @@ class CompletionReader(OpenAIReader):
         if lines is None or chunks is None:
             return super()._texts(chunk, reply)
         self._begin_stream()
-        return self._texts_of(chunks, lines, reply, done=done)
+        return self._texts_of(chunks, reply, done=done)
 
-    def _texts_of(self, chunks: list[ChatChunk], lines: bytes, reply: Exchange, *, done: bool) -> Iterator[str]:
-        split: list[bytes] | None = None
-        for number, chunk in enumerate(chunks):
-            if chunk.is_plain:
-                text = self._take_plain(chunk, reply)
-            else:
-                split = lines.split(b"\n") if split is None else split
-                text = self._take(ServerSentEvent(split[number]), reply)
+    def _texts_of(self, chunks: list[ChatChunk], reply: Exchange, *, done: bool) -> Iterator[str]:
+        for chunk in chunks:
+            text = self._take_chunk(chunk, reply)
             if text and self.deltas:
                 yield text
             if self._is_over:
                 return
         self._done = self._done or done
 
-    def _take_plain(self, chunk: ChatChunk, reply: Exchange) -> str:
+    def _take_chunk(self, chunk: ChatChunk, reply: Exchange) -> str:
         """As ``_take_object``."""
         self._model = chunk.model or self._model
         if isinstance(chunk.usage, dict):
@@ -72,14 +66,14 @@ class CompletionReader(OpenAIReader):
             self._over = self._ended
         told = ""
         for position, piece in enumerate(chunk.choices):
-            index, choice, is_new = self._choice(piece.index, position)
+            index, choice = self._choice(piece.index, position)
             text = None if piece.delta is None else piece.delta.content
             if text:
                 choice.text.append(text)
                 told += text if index == 0 else ""
             if piece.finish_reason:
                 choice.finish = piece.finish_reason
-            if is_new or choice.finish is not None:
+            if choice.finish is not None:
                 self._look_at_end(reply)
         return told
 
@@ -97,21 +91,21 @@ class CompletionReader(OpenAIReader):
         return told
 
     def _take_choice(self, piece: dict[str, Any], position: int, reply: Exchange) -> str:
-        index, choice, is_new = self._choice(piece.get("index"), position)
+        index, choice = self._choice(piece.get("index"), position)
         text = choice.take(piece)
-        if is_new or choice.finish is not None:
+        if choice.finish is not None:
             self._look_at_end(reply)
         return text if index == 0 else ""
 
-    def _choice(self, index: Any, position: int) -> "tuple[int, _Choice, bool]":
-        """Index of a piece's choice, the choice, and whether it is new."""
+    def _choice(self, index: Any, position: int) -> "tuple[int, _Choice]":
+        """Index of a piece's choice, and the choice."""
         if not isinstance(index, int) or not 0 <= index < _MOST_CHOICES:
             index = position
         choice = self._choices.get(index)
-        if choice is not None:
-            return index, choice, False
-        choice = self._choices[index] = _Choice()
-        return index, choice, True
+        if choice is None:
+            choice = self._choices[index] = _Choice()
+            self._ended = self._whole = self._over = False  # it has to come to its own end
+        return index, choice
 
     def _look_at_end(self, reply: Exchange) -> None:
         choices = self._choices.values()
@@ -134,7 +128,9 @@ class CompletionReader(OpenAIReader):
             raise ProtocolError("expected a choice in the answer, found none (choices is empty or missing)", status=200)
         for choice in choices:
             choice.close()
-        answer = next((choice for choice in choices if choice.answers), choices[0])
+        answer = choices[0]
+        if len(choices) > 1:
+            answer = next((choice for choice in choices if choice.answers), answer)
         text, tools = answer.checked()
         return Completion(
             text=text,
@@ -207,7 +203,8 @@ class _Choice:
             raise ServerError("the service broke the answer off (finish_reason error)")
         if not self.answers:
             raise IncompleteError("the answer is empty")
-        return self.whole_text, checked_calls([self.tools[index] for index in sorted(self.tools)]) or None
+        calls = [self.tools[index] for index in sorted(self.tools)]
+        return self.whole_text, checked_calls(calls) if calls else None
 
 
 def _merge_call(calls: dict[int, dict[str, Any]], piece: Any, position: int) -> None:

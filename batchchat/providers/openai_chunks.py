@@ -1,6 +1,6 @@
 """The ordinary events of a chat completion's stream, decoded together and no further than is used."""
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -11,40 +11,27 @@ __all__ = ["ChatChunk", "decoded_chunks"]
 
 class _Delta(msgspec.Struct, gc=False):
     content: str | None = None
-    refusal: Any = None
-    tool_calls: Any = None
+    refusal: None = None
+    tool_calls: None = None
 
 
 class ChunkChoice(msgspec.Struct, gc=False):
-    """A piece of one choice."""
+    """A piece of one choice: text, and why it ended."""
 
     index: int | None = None
     delta: _Delta | None = None
     finish_reason: str | None = None
-    message: Any = None
+    message: None = None
 
 
 class ChatChunk(msgspec.Struct, gc=False):
-    """One event; what is not named here counts for nothing in an answer."""
+    """One event. Where one of these holds anything else, it is not ordinary; what is not named counts for nothing."""
 
     choices: list[ChunkChoice] = []
     model: str | None = None
     usage: Any = None
-    error: Any = None
-    object: str | None = None
-
-    @property
-    def is_plain(self) -> bool:
-        """Whether its choices hold text and reasons to finish only, and it tells no failure."""
-        if self.error or self.object == "error":
-            return False
-        for choice in self.choices:
-            delta = choice.delta
-            if choice.message is not None:
-                return False
-            if delta is not None and (delta.refusal is not None or delta.tool_calls is not None):
-                return False
-        return True
+    error: None = None
+    object: Literal["chat.completion.chunk"] | None = None
 
 
 _DECODER = msgspec.json.Decoder(ChatChunk)
