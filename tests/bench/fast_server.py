@@ -33,7 +33,7 @@ class State:
     def __init__(self, behaviour: Behaviour) -> None:
         self.behaviour, self.canned = behaviour, Canned(behaviour)
         self.requests = self.ok = self.refused = self.sessions = self.connections = self.active = self.peak = 0
-        self.first_at = self.last_at = self.last_in = 0.0
+        self.first_at = self.last_at = self.last_in = self.peak_at = 0.0
         self.tries: dict[int, int] = {}
         self._let_in: list[deque[float]] = [deque() for _ in behaviour.rates]
         self._most = [0] * len(behaviour.rates)
@@ -67,6 +67,7 @@ class State:
         return json.dumps(
             {name: getattr(self, name) for name in names}
             | {"span_s": max(0.0, self.last_at - self.first_at), "let_in_s": max(0.0, self.last_in - self.first_at)}
+            | {"peak_s": max(0.0, self.peak_at - self.first_at)}
             | {"asked_again": sum(self.tries.values()) - len(self.tries), "cpu_s": usage.ru_utime + usage.ru_stime}
         ).encode()
 
@@ -119,7 +120,8 @@ class Connection(asyncio.Protocol):
             self._transport.write(plain("429 Too Many Requests", json.dumps(_BUSY).encode(), retry))
             return
         state.active += 1
-        state.peak = max(state.peak, state.active)
+        if state.active > state.peak:
+            state.peak, state.peak_at = state.active, now
         stream = engine or _STREAM.search(body) is not None
         if busy:
             state.queue.append((self, engine, stream, number, attempt))
