@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Protocol
 
 from batchchat.budget import NoRoomError
 from batchchat.errors import ProviderError
@@ -13,11 +13,24 @@ from batchchat.providers.base import ChatRequest, always
 from batchchat.rate_headers import RateHeaders
 from batchchat.records import Completion
 
-__all__ = ["Abandoned", "Admission"]
+__all__ = ["Abandoned", "Admission", "WireWatch"]
 
 
 class Abandoned(Exception):
     """The run stopped before this prompt came to its end; it stays pending."""
+
+
+class WireWatch(Protocol):
+    """Is told of the requests on the wire."""
+
+    def begin(self, task: asyncio.Task[Any]) -> None:
+        """The task's request begins its way."""
+
+    def sent(self, task: asyncio.Task[Any]) -> None:
+        """The task's request goes to the wire."""
+
+    def left(self, task: asyncio.Task[Any]) -> None:
+        """The task's request is over, or was taken back."""
 
 
 class Admission:
@@ -30,6 +43,7 @@ class Admission:
         in_flight: Tasks that have a request on the wire.
         closed: Whether nothing new may be sent.
         wire_times: Where somebody watches attempts, ``time.monotonic()`` of each task's latest request; else None.
+        watch: Told of every request; None where nobody needs to know.
     """
 
     def __init__(self, limiter: Limiter, meter: Meter | None = None) -> None:
@@ -38,6 +52,7 @@ class Admission:
         self.in_flight: set[asyncio.Task[Any]] = set()
         self.closed = False
         self.wire_times: dict[asyncio.Task[Any], float] | None = None
+        self.watch: WireWatch | None = None
         self._passages: dict[asyncio.Task[Any], _Passage] = {}
         self._when_closed: list[Callable[[], None]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -90,6 +105,8 @@ class Admission:
             self.wire_times[task] = now
         if passage.send is not None:
             self._limiter.begin(passage.send)
+        if self.watch is not None:
+            self.watch.begin(task)
 
     def sent(self, task: asyncio.Task[Any]) -> Awaitable[None] | None:
         """The task's request goes to the wire; see ``Gate``.
@@ -99,6 +116,8 @@ class Admission:
         """
         if self.closed:
             raise Abandoned
+        if self.watch is not None:
+            self.watch.sent(task)
         passage = self._of(task)
         if passage.send is not None and (waiting := self._limiter.sent(passage.send)) is not None:
             return self._sent_later(waiting, passage)
@@ -113,6 +132,8 @@ class Admission:
 
     def went(self, task: asyncio.Task[Any]) -> None:
         """The task's request has gone to the wire already, in another process, whatever has become of the run since."""
+        if self.watch is not None:
+            self.watch.sent(task)
         passage = self._of(task)
         if passage.send is not None:
             self._limiter.sent(passage.send)
@@ -137,6 +158,8 @@ class Admission:
     def left(self, task: asyncio.Task[Any]) -> None:
         """The task's request is over."""
         self.in_flight.discard(task)
+        if self.watch is not None:
+            self.watch.left(task)
         if (passage := self._passages.get(task)) is None:
             return
         send = passage.send

@@ -180,7 +180,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         prompt: How an input line becomes a prompt.
         matrix: ``model`` or sampling parameters, each with a list of values; every prompt is asked with each of them.
         answer: What an answer must be.
-        concurrency: Prompts in flight.
+        concurrency: Prompts in flight; ``auto`` finds out how many pay.
         processes: Processes that speak to the service; limits, results and all else are one run's.
         rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
         burst: Requests that may go out at once within the rate.
@@ -224,7 +224,7 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     prompt: PromptConfig = PromptConfig()
     matrix: dict[str, list[Any]] = {}
     answer: AnswerConfig = AnswerConfig()
-    concurrency: Count = 16
+    concurrency: Count | Literal["auto"] = 16
     processes: Annotated[int, Meta(ge=1, le=64)] = 1
     rate: Rates = ()
     burst: Count = 1

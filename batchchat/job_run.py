@@ -11,7 +11,6 @@ from batchchat.breaker import Breaker
 from batchchat.config import JobConfig
 from batchchat.control.run_control import RunControl
 from batchchat.delivery import Delivery
-from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fingerprints import fingerprint_of
 from batchchat.job_setup import (
@@ -22,12 +21,13 @@ from batchchat.job_setup import (
     make_meter,
     make_provider,
     make_rules,
+    make_slots,
     output_settings,
     warnings,
 )
 from batchchat.limit_scope import make_limiter
 from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
-from batchchat.pool import InputOrder, PromptSource, WorkerPool
+from batchchat.pool import InputOrder, PromptSource, Source, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.records import InputFault, Prompt, PromptId
 from batchchat.retry import RetryPolicy
@@ -35,7 +35,6 @@ from batchchat.run_output import RunOutput, close_output, open_output
 from batchchat.run_signals import RunSignals
 from batchchat.shared_answers import AnswerStore, Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
-from batchchat.slots import Slots
 from batchchat.stopping import StopReason, StopRules
 from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
 from batchchat.tally import Tally
@@ -65,9 +64,8 @@ class JobRun:
         self._limiter = make_limiter(job, observer, lambda: self._provider, stop)
         self._meter = make_meter(job, observer, stop)
         self._admission = Admission(self._limiter, self._meter)
-        self._concurrency = fit_concurrency(job.concurrency, job.processes)
-        self._slots = Slots(self._concurrency)
-        self._provider = make_provider(job, self._admission, observer, environ)
+        self._slots = make_slots(job.concurrency, job.processes, self._admission, observer.notice)
+        self._provider = make_provider(job, self._admission, observer, environ, concurrency=self._slots.most)
         self.check_prompt: Callable[[Prompt], None] = self._meter.checking(
             getattr(self._provider, "check_prompt", None)
         )
@@ -78,7 +76,12 @@ class JobRun:
         self._exit_code: int | None = None
         self._settings = shown_settings(job)
         self._control = RunControl(
-            self._files, limiter=self._limiter, admission=self._admission, tally=self._tally, notice=observer.notice
+            self._files,
+            limiter=self._limiter,
+            admission=self._admission,
+            tally=self._tally,
+            slots=self._slots.slots,
+            notice=observer.notice,
         )
 
     async def run(self, *, handle_signals: bool) -> RunReport:
@@ -191,7 +194,13 @@ class JobRun:
         job = self._job
         total = None if survey is None else survey.total
         completed = 0 if survey is None else survey.completed
-        plan = RunPlan(total=total, completed=completed, concurrency=self._concurrency, output=self._files.results)
+        plan = RunPlan(
+            total=total,
+            completed=completed,
+            concurrency=self._slots.most,
+            output=self._files.results,
+            finds_concurrency=self._slots.found,
+        )
         self._rules = make_rules(job, total)
         async with AsyncExitStack() as stack:
             if self._stop_reason is None and not _is_done(survey):
@@ -207,7 +216,7 @@ class JobRun:
             self._observer.notice(trouble, 0)
         self._observer.figures_at_hand(self._figures)
         self._observer.run_started(plan)
-        for warning in warnings(job, self._files, self._concurrency, 0 if total is None else total - completed):
+        for warning in warnings(job, self._files, self._slots.most, 0 if total is None else total - completed):
             self._observer.notice(warning, 0)
         if self._stop_reason is not None or _is_done(survey):
             return
@@ -215,7 +224,7 @@ class JobRun:
         if self._stop_reason is not None:
             return
         breaker = Breaker(
-            job.breaker, self._limiter, self._observer, slots=self._concurrency, give_up=self._stop_for_service
+            job.breaker, self._limiter, self._observer, slots=self._slots.usual, give_up=self._stop_for_service
         )
         async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker, self._meter:
             worker = Worker(
@@ -225,7 +234,7 @@ class JobRun:
                 policy=RetryPolicy(retries=job.retry.retries),
                 rules=self._rules,
                 observer=self._observer,
-                slots=self._slots,
+                slots=self._slots.slots,
                 params=job.prompt.params,
                 judge=self._judge,
                 prompt_s=job.timeout.prompt_s,
@@ -233,6 +242,7 @@ class JobRun:
                 rule=self._rule,
                 attempt_ended=self._observer.attempt_ended,
                 breaker=breaker,
+                around=self._slots.around,
             )
             self._tally.attempts = worker.attempts
             self._worker = worker
@@ -260,7 +270,7 @@ class JobRun:
             lenient=job.lenient,
             skipped=self._tally.skip,
         )
-        source: PromptSource[ToDo] = PromptSource(items, ahead=self._concurrency)
+        source: PromptSource[ToDo] = PromptSource(items, ahead=self._slots.most)
 
         def handle(item: ToDo) -> Awaitable[None]:
             return self._handle(item, ask, delivery)
@@ -268,8 +278,9 @@ class JobRun:
         # Twice as many tasks as slots: a prompt that waits for its next attempt leaves its slot to another.
         keep = self._admission.in_flight
         # Answers that are shared need no slot.
-        slots = None if job.dedup or job.reuse else self._slots
-        self._pool = WorkerPool(source, handle, tasks=2 * self._concurrency, keep=keep, slots=slots)
+        slots = None if job.dedup or job.reuse else self._slots.slots
+        metered: Source[ToDo] = self._slots.metered(source)
+        self._pool = WorkerPool(metered, handle, tasks=2 * self._slots.most, keep=keep, slots=slots)
         if self._worker is not None and (second_s := job.stragglers.second_attempt_s):
             self._pool.ended = self._worker.allow_second_attempts(second_s, lambda: source.exhausted)
         delivery = Delivery(
@@ -338,7 +349,11 @@ class JobRun:
         limiter, spent = self._limiter, self._meter.budget.spent
         in_flight = len(self._admission.in_flight)
         return self._tally.figures(
-            in_flight=in_flight, requests=limiter.admitted, spent=spent, holds=sorted(limiter.holds)
+            in_flight=in_flight,
+            requests=limiter.admitted,
+            spent=spent,
+            holds=sorted(limiter.holds),
+            concurrency=self._slots.limit,
         )
 
     def _report(self, survey: Survey | None) -> RunReport:
@@ -366,6 +381,7 @@ class JobRun:
             spent=self._meter.budget.spent,
             price_sources=self._meter.prices.sources,
             second_attempts=0 if self._worker is None else self._worker.second_attempts,
+            concurrency=self._slots.limit,
         )
 
 

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import cast
+from typing import Literal, cast
 
 from batchchat.admission import Admission
 from batchchat.answers import AnswerRule, make_rule
@@ -23,6 +23,7 @@ from batchchat.providers.tls import load_trust
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
+from batchchat.run_slots import RunSlots
 from batchchat.stopping import StopRules
 from batchchat.tokens import TokenCounter
 
@@ -36,6 +37,7 @@ __all__ = [
     "make_prices",
     "make_provider",
     "make_rules",
+    "make_slots",
     "output_settings",
     "space_warning",
     "warnings",
@@ -108,8 +110,28 @@ def output_settings(job: JobConfig) -> OutputSettings:
     return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)
 
 
-def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, environ: Mapping[str, str]) -> Provider:
+def make_slots(
+    concurrency: int | Literal["auto"], processes: int, admission: Admission, tell: Callable[[str, int], None]
+) -> RunSlots:
+    """The slots of a run, as many as are wanted, or as turn out to pay.
+
+    Args:
+        tell: ``(message, level)``.
+    """
+    if concurrency != "auto":
+        return RunSlots(concurrency, processes)
+    from batchchat.auto_concurrency import FoundSlots  # not needed by most runs
+
+    return FoundSlots(processes, admission, tell)
+
+
+def make_provider(
+    job: JobConfig, admission: Admission, observer: RunObserver, environ: Mapping[str, str], *, concurrency: int
+) -> Provider:
     """The job's provider, not entered yet.
+
+    Args:
+        concurrency: Most prompts in flight.
 
     Raises:
         ConfigError: Its settings cannot work.
@@ -129,7 +151,7 @@ def make_provider(job: JobConfig, admission: Admission, observer: RunObserver, e
         proxy=job.proxy,
         tls=load_trust(job.ca_file),
         nonce_folder=_cache_folder() if job.nonce_cache and getattr(provider_class, "keeps_nonces", True) else None,
-        concurrency=job.concurrency,
+        concurrency=concurrency,
         environ=environ,
     )
     provider = provider_class(config, context)
@@ -197,7 +219,7 @@ def warnings(job: JobConfig, files: RunFiles, concurrency: int, prompts: int) ->
     """What a user should know before the first request: little space on the disk, fewer requests at a time."""
     if (warning := space_warning(files, prompts)) is not None:
         yield warning
-    if concurrency < job.concurrency:
+    if job.concurrency != "auto" and concurrency < job.concurrency:
         yield f"concurrency is {concurrency} and not {job.concurrency}: the limit on open files allows no more"
 
 

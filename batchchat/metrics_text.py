@@ -127,7 +127,8 @@ class _Families(Collector):
         )
 
     def _of_plan(self, plan: RunPlan, figures: RunFigures | None) -> Iterator[Metric]:
-        yield self._gauge("batchchat_concurrency", "Most prompts in flight at a time.", plan.concurrency)
+        concurrency = (figures.concurrency if figures else None) or plan.concurrency
+        yield self._gauge("batchchat_concurrency", "Most prompts in flight at a time.", concurrency)
         yield self._gauge("batchchat_answered_before", "Prompts that had an answer when the run began.", plan.completed)
         if plan.total is not None:
             done = 0 if figures is None else figures.answered + figures.failed

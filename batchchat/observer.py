@@ -33,7 +33,8 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         total: Prompts of the input; None where it is a stream whose end is not known.
         completed: Prompts that have an answer already.
-        concurrency: Prompts that will be in flight at the same time.
+        concurrency: Prompts that will be in flight at the same time, at most.
+        finds_concurrency: Whether their number is found out while the run goes on (``--concurrency auto``).
         output: Results path as the user wrote it.
     """
 
@@ -41,6 +42,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     completed: int
     concurrency: int
     output: str
+    finds_concurrency: bool = False
 
 
 class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,6 +77,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
         estimated_requests: Requests any part of whose usage is an estimate.
         cost_usd: US dollars for ``usage``; None where a model has no price.
         unpriced: Models without a price, the empty name where none is told; each with its number of requests.
+        concurrency: Prompts that might be in flight at the end; with ``--concurrency auto``, the number found.
         price_sources: Where the prices come from: ``the job``, ``genai-prices 0.2.3``.
     """
 
@@ -100,6 +103,7 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     unpriced: dict[str, int] = {}
     price_sources: tuple[str, ...] = ()
     second_attempts: int = 0
+    concurrency: int | None = None
 
 
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,6 +112,7 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         in_flight: Requests on the wire.
         holds: Why nothing goes out at the moment, a word each: ``paused``.
+        concurrency: Prompts that may be in flight at the moment.
     """
 
     answered: int
@@ -119,6 +124,7 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     usage: Usage
     cost_usd: float | None
     holds: Sequence[str] = ()
+    concurrency: int | None = None
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -4,13 +4,28 @@ import asyncio
 import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from batchchat.slots import Slots
 
-__all__ = ["InputOrder", "PromptSource", "WorkerPool"]
+__all__ = ["InputOrder", "PromptSource", "Source", "WorkerPool"]
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+
+class Source(Protocol[T_co]):
+    """Where a pool's items come from; see ``PromptSource``."""
+
+    async def next(self) -> T_co | None:
+        """The next item for the running task, None at the end."""
+
+    @property
+    def failed(self) -> BaseException | None:
+        """What reading the input raised."""
+
+    def close(self) -> None:
+        """Stops reading."""
 
 
 class PromptSource(Generic[T]):
@@ -152,7 +167,7 @@ class WorkerPool(Generic[T]):
 
     def __init__(
         self,
-        source: PromptSource[T],
+        source: Source[T],
         handle: Callable[[T], Awaitable[None]],
         *,
         tasks: int,

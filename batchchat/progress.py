@@ -3,6 +3,7 @@
 import json
 import os
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Literal, Protocol, TextIO, cast
 
@@ -10,7 +11,7 @@ import msgspec
 
 from batchchat.errors import ProviderError
 from batchchat.message_stream import message_stream
-from batchchat.observer import RunPlan, RunReport
+from batchchat.observer import RunFigures, RunPlan, RunReport
 from batchchat.progress_counts import Heartbeat, RunCounts
 from batchchat.records import Outcome, PromptId
 
@@ -58,6 +59,10 @@ class LineProgress:
         self._told = ""
         self._heartbeat = Heartbeat(every_s, self._tell_progress)
 
+    def figures_at_hand(self, figures: Callable[[], RunFigures]) -> None:
+        """Keeps what tells the figures of the moment."""
+        self._counts.figures = figures
+
     def run_started(self, plan: RunPlan) -> None:
         """Tells the plan."""
         self._counts.start(plan)
@@ -65,7 +70,8 @@ class LineProgress:
         if self._verbosity >= 0:
             total = "prompts from a stream" if plan.total is None else _count(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
-            self._write(f"batchchat: {total}{done}; {plan.concurrency} in flight; results {_place(plan.output)}")
+            most = "up to " if plan.finds_concurrency else ""
+            self._write(f"batchchat: {total}{done}; {most}{plan.concurrency} in flight; results {_place(plan.output)}")
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Tells of an attempt with ``-v``."""
@@ -116,6 +122,10 @@ class JsonProgress:
         self._last = time.monotonic()
         self._heartbeat = Heartbeat(every_s, self._tell_progress)
 
+    def figures_at_hand(self, figures: Callable[[], RunFigures]) -> None:
+        """Keeps what tells the figures of the moment."""
+        self._counts.figures = figures
+
     def run_started(self, plan: RunPlan) -> None:
         """Event ``run_started``."""
         self._counts.start(plan)
@@ -149,6 +159,7 @@ class JsonProgress:
                 retrying=counts.retrying,
                 per_s=round(counts.rate, 3),
                 left_s=counts.left_s,
+                **({} if counts.concurrency is None else {"concurrency": counts.concurrency}),
                 **({} if counts.waiting is None else {"held": counts.waiting}),
             )
 
@@ -222,6 +233,10 @@ class RichProgress:
         )
         self._task = self._bar.add_task("batchchat", total=None, counts="starting")
         self._drawn = 0.0
+
+    def figures_at_hand(self, figures: Callable[[], RunFigures]) -> None:
+        """Keeps what tells the figures of the moment."""
+        self._counts.figures = figures
 
     def run_started(self, plan: RunPlan) -> None:
         """Draws the bar."""

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 
 from batchchat.durations import render_duration, render_speed
-from batchchat.observer import RunPlan
+from batchchat.observer import RunFigures, RunPlan
 from batchchat.records import Outcome, PromptId
 
 __all__ = ["Heartbeat", "RunCounts"]
@@ -21,6 +21,7 @@ class RunCounts:
         self._began = time.monotonic()
         self._held: dict[str, str] = {}
         self._held_s = self._held_at = 0.0
+        self.figures: Callable[[], RunFigures] | None = None
 
     def start(self, plan: RunPlan) -> None:
         """Begins to count."""
@@ -66,6 +67,11 @@ class RunCounts:
         return (self.done + self.failed) / elapsed if elapsed > 0 else 0.0
 
     @property
+    def concurrency(self) -> int | None:
+        """Prompts that may be in flight, where that is found out; else None, as it has been told."""
+        return self.figures().concurrency if self.plan.finds_concurrency and self.figures is not None else None
+
+    @property
     def left_s(self) -> float | None:
         """Seconds until the end at this rate; None where total or rate is not known."""
         if self.plan.total is None or not self.rate:
@@ -83,6 +89,8 @@ class RunCounts:
         parts.append(render_speed(self.rate))
         if self.left_s is not None:
             parts.append(f"about {render_duration(self.left_s)} left")
+        if self.concurrency is not None:
+            parts.append(f"{self.concurrency} in flight")
         return ", ".join(parts)
 
 

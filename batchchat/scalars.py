@@ -28,6 +28,7 @@ _KEY_VALUE = (  # compiled when a value is first told, as that takes longer than
     r"|^\s*(bearer|basic)\s+\S{16,}"
 )
 _KEY_NAME = re.compile(r"(.*[_-])?(api[_-]?key|key|token|secret|password|bearer|authorization)", re.IGNORECASE)
+_NUMBERS = (inspect.IntType, inspect.FloatType)
 _LONGEST_SHOWN = 60
 _LARGEST_SHOWN = 10**20
 
@@ -145,13 +146,14 @@ def surprise(value: Any, mark: Mark | None, kind: inspect.Type | None = None) ->
     if mark is None or mark.text is None or isinstance(value, EnvText):
         return ""
     written = mark.text
+    kinds = kind.types if isinstance(kind, inspect.UnionType) else (kind,)
     if isinstance(value, bool):
         if written.lower() in ("true", "false"):
             return "; put it in quotes" if isinstance(kind, inspect.StrType) else ""
         return f"; YAML reads {written} as {str(value).lower()}, put it in quotes for text"
     if isinstance(value, str) and _NUMBER.fullmatch(written):
         if not mark.plain:
-            return "; take the quotes off" if isinstance(kind, inspect.IntType | inspect.FloatType) else ""
+            return "; take the quotes off" if any(isinstance(each, _NUMBERS) for each in kinds) else ""
         return f"; YAML reads {written} as text, write {float(written):.15g} for the number, or put it in quotes"
     if isinstance(value, int | float) and isinstance(kind, inspect.StrType):
         return "; put it in quotes"

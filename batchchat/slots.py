@@ -80,6 +80,17 @@ class Slots:
                     self.invite()
                 raise
 
+    def resize(self, limit: int) -> None:
+        """From now on there are so many; with fewer, none is taken from anyone, as they come free none is given on."""
+        self.limit = limit
+        while self._waiting and self._held < limit:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._held += 1
+                waiter.set_result(None)
+        for _ in range(limit - self._held):
+            self.invite()
+
     def invite(self) -> None:
         """Lets one of those come that have no item, if there is room: the caller waits for something else."""
         while self._idle and self.vacant:

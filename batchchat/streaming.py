@@ -5,7 +5,7 @@ import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import make_rule
@@ -14,14 +14,14 @@ from batchchat.durations import parse_rate
 from batchchat.errors import ConfigError, ProviderError, RunStoppedError
 from batchchat.fingerprints import fingerprint_of
 from batchchat.input_lines import read_ask, take_id
+from batchchat.job_setup import make_slots
 from batchchat.limits import Limiter
 from batchchat.observer import Observers
-from batchchat.pool import PromptSource, WorkerPool
+from batchchat.pool import PromptSource, Source, WorkerPool
 from batchchat.prompts import auto_id
 from batchchat.providers.base import Provider, ProviderContext
 from batchchat.records import Failure, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
-from batchchat.slots import Slots
 from batchchat.stopping import StopReason, StopRules
 from batchchat.worker import Worker
 
@@ -34,7 +34,7 @@ async def stream(
     prompts: Iterable[PromptLike],
     *,
     provider: str | Mapping[str, Any] | Provider,
-    concurrency: int = 16,
+    concurrency: int | Literal["auto"] = 16,
     rate: str | Sequence[str] = (),
     burst: int = 1,
     retries: int = 5,
@@ -51,6 +51,7 @@ async def stream(
         prompts: Texts, objects as input lines hold them (``prompt``, ``messages``, ``turns``, …), or ``Prompt`` values;
             read lazily, in a thread. What is none of these becomes a failure of type ``input``.
         provider: A kind (``"openai"``), a job file's ``provider`` section, or an instance, whose settings are taken.
+        concurrency: Prompts in flight; ``"auto"`` finds out how many pay.
         rate: ``"5/s"``, or several that hold together.
         params: Sampling parameters for every prompt.
         answer_schema: JSON Schema that every answer must fit, or the path of its file.
@@ -66,7 +67,7 @@ async def stream(
     Leaving the loop early gives up what is in flight; close the generator (``contextlib.aclosing``) to wait for that.
     """
     for name, number, least in (
-        ("concurrency", concurrency, 1),
+        ("concurrency", 1 if concurrency == "auto" else concurrency, 1),
         ("burst", burst, 1),
         ("retries", retries, 0),
         ("schema_retries", schema_retries, 0),
@@ -80,7 +81,7 @@ async def stream(
     feed = _Feed(Limiter(rates, burst=burst), concurrency)
     context = ProviderContext(
         gate=feed.admission,
-        concurrency=concurrency,
+        concurrency=feed.slots.most,
         attempt_s=timeout_s,
         environ=os.environ if environ is None else environ,
     )
@@ -94,10 +95,11 @@ async def stream(
             policy=RetryPolicy(retries=retries),
             rules=feed.rules,
             observer=Observers(()),
-            slots=feed.slots,
+            slots=feed.slots.slots,
             params=given,
             judge=feed.judge,
             rule=rule,
+            around=feed.slots.around,
         )
         schema = None if rule is None else rule.schema
 
@@ -117,19 +119,19 @@ async def stream(
 class _Feed:
     """The pool behind one ``stream`` and the queue in front of it, which bounds what waits to be taken."""
 
-    def __init__(self, limiter: Limiter, concurrency: int) -> None:
-        self.limiter, self._concurrency = limiter, concurrency
+    def __init__(self, limiter: Limiter, concurrency: int | Literal["auto"]) -> None:
+        self.limiter = limiter
         self.admission = Admission(limiter)
-        self.slots = Slots(concurrency)
+        self.slots = make_slots(concurrency, 1, self.admission, lambda message, level: None)
         self.rules = StopRules()
-        self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=concurrency)
+        self.outcomes: asyncio.Queue[Outcome | None] = asyncio.Queue(maxsize=self.slots.most)
         self.reason: StopReason | None = None
         self._pool: WorkerPool[Prompt | Outcome] | None = None
 
     async def run(
         self, items: Iterator[Prompt | Outcome], worker: Worker, fingerprint: Callable[[Prompt], str]
     ) -> None:
-        source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self._concurrency)
+        source: PromptSource[Prompt | Outcome] = PromptSource(items, ahead=self.slots.most)
 
         async def handle(item: Prompt | Outcome) -> None:
             if isinstance(item, Outcome):
@@ -138,8 +140,13 @@ class _Feed:
             with suppress(Abandoned):
                 await worker.complete_prompt(item, fingerprint(item), lambda outcome: self._give(outcome, pool))
 
+        metered: Source[Prompt | Outcome] = self.slots.metered(source)
         self._pool = pool = WorkerPool(
-            source, handle, tasks=2 * self._concurrency, keep=self.admission.in_flight, slots=self.slots
+            metered,
+            handle,
+            tasks=2 * self.slots.most,
+            keep=self.admission.in_flight,
+            slots=self.slots.slots,
         )
         try:
             await pool.run()

@@ -22,7 +22,7 @@ def render_summary(report: RunReport, job: JobConfig, *, quiet: bool, answers: i
         answers: First answers to show, at most three.
     """
     if not quiet:
-        yield f"batchchat: {_headline(report)}"
+        yield f"batchchat: {_headline(report, job)}"
         if job.rate_scope == "host":
             yield "batchchat: limits held over all runs on this machine (rate_scope: host)"
     for group in report.failures:
@@ -47,7 +47,7 @@ def _errors_file(job: JobConfig) -> str | None:
     return name_files(job.output.path, job.errors).errors if job.output.path else job.errors
 
 
-def _headline(report: RunReport) -> str:
+def _headline(report: RunReport, job: JobConfig) -> str:
     total = "" if report.total is None else f" of {report.total}"
     parts = [f"{report.answered_before + report.answered}{total} answered"]
     if report.answered_before:
@@ -67,6 +67,8 @@ def _headline(report: RunReport) -> str:
         line += f"; {failed_attempts} of {attempts} attempts failed"
     if report.second_attempts:
         line += f"; {report.second_attempts} second attempts"
+    if job.concurrency == "auto" and report.concurrency:
+        line += f"; {report.concurrency} in flight at the end (--concurrency auto)"
     return line + _cost(report)
 
 

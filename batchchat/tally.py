@@ -50,7 +50,15 @@ class Tally:
         """Failures by type, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: -group.count)
 
-    def figures(self, *, in_flight: int, requests: int, spent: Spent, holds: Sequence[str] = ()) -> RunFigures:
+    def figures(
+        self,
+        *,
+        in_flight: int,
+        requests: int,
+        spent: Spent,
+        holds: Sequence[str] = (),
+        concurrency: int | None = None,
+    ) -> RunFigures:
         """The counts so far, for observers that look while the run is at work."""
         return RunFigures(
             answered=self.answered,
@@ -62,6 +70,7 @@ class Tally:
             usage=spent.usage,
             cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
             holds=tuple(holds),
+            concurrency=concurrency,
         )
 
     def report(
@@ -77,6 +86,7 @@ class Tally:
         spent: Spent,
         price_sources: tuple[str, ...],
         second_attempts: int,
+        concurrency: int,
     ) -> RunReport:
         """The run's report with these counts."""
         return RunReport(
@@ -100,6 +110,7 @@ class Tally:
             attempts=dict(self.attempts),
             requests=requests,
             second_attempts=second_attempts,
+            concurrency=concurrency,
             failures=self.failures(),
             first_answers=tuple(self._first),
         )

@@ -24,7 +24,9 @@ from batchchat.slots import Slots
 from batchchat.stopping import StopRules
 from batchchat.stragglers import Stragglers
 
-__all__ = ["Worker"]
+__all__ = ["Attempt", "Worker"]
+
+Attempt = Callable[[ChatRequest, Life], Awaitable[Completion]]
 
 
 class Worker:
@@ -40,6 +42,7 @@ class Worker:
             that stops the run.
         rule: What the answer to a prompt, or to its last turn, must hold; None for any text.
         attempt_ended: Told of every attempt; None where nobody wants to know.
+        around: Puts what watches attempts around one; None where nobody does.
         breaker: Finds out whether the service is dead; what it spares does not count as an attempt of its prompt.
         prompt_s: Seconds that one prompt may take with all attempts and waits, from its first slot, not counting time
             in which the run is held up; 0 for any.
@@ -67,6 +70,7 @@ class Worker:
         rule: AnswerRule | None = None,
         attempt_ended: Callable[[AttemptReport], None] | None = None,
         breaker: Breaker | None = None,
+        around: Callable[[Attempt], Attempt] | None = None,
     ) -> None:
         self._provider, self._limiter, self._admission = provider, limiter, admission
         self._policy, self._rules, self._observer = policy, rules, observer
@@ -77,9 +81,9 @@ class Worker:
         self._loop = asyncio.get_running_loop()
         self._dialogue = Dialogue(self._answer, rule=rule, params=params, unfit=self._unfit)
         self._complete = self._within_deadline if prompt_s else self._dialogue.complete
-        self._try: Callable[[ChatRequest, Life], Awaitable[Completion]] = (
-            self._attempt if attempt_ended is None else AttemptWatch(self._attempt, admission, attempt_ended)
-        )
+        self._try: Attempt = self._attempt if around is None else around(self._attempt)
+        if attempt_ended is not None:
+            self._try = AttemptWatch(self._try, admission, attempt_ended)
         self._breaker = breaker
         self.lives: dict[asyncio.Task[Any], Life] = {}
         self.stragglers: Stragglers | None = None

@@ -52,7 +52,7 @@ def render_live(live: "Live") -> str:
         ("state", live.state),
         *((f"  {hold.why}", f"since {hold.since:%Y-%m-%d %H:%M:%S} UTC") for hold in live.holds),
         ("answered", None if live.total is None else f"{live.answered_before + live.answered:,} of {live.total:,}"),
-        ("in flight", f"{live.in_flight:,}"),
+        ("in flight", f"{live.in_flight:,}" + (f" of {live.concurrency:,}" if live.concurrency else "")),
         ("waiting", f"{live.waiting:,}"),
         ("retrying", f"{live.retrying:,}" if live.retrying else None),
         ("requests", f"{live.requests:,}"),

@@ -118,7 +118,11 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         "answer.extract",
         {"metavar": "EXPR", "help": "JMESPath expression over the answer's JSON; what it finds becomes 'value'."},
     ),
-    (("--concurrency",), "concurrency", {"metavar": "N", "help": "Prompts in flight.  [default: 16]"}),
+    (
+        ("--concurrency",),
+        "concurrency",
+        {"metavar": "N|auto", "help": "Prompts in flight; auto finds out how many pay.  [default: 16]"},
+    ),
     (
         ("--processes",),
         "processes",

@@ -57,6 +57,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         answered_before, answered, failed: Prompts with an answer from earlier runs, from this one; failures of
             this one.
         in_flight: Requests on their way.
+        concurrency: Prompts that may be in flight now; 0 from a run that does not tell.
         waiting: Requests that wait to be let out.
         retrying: Prompts that wait for their next attempt.
         requests: All that were let out, fetches of nonces included.
@@ -76,6 +77,7 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     answered: int = 0
     failed: int = 0
     in_flight: int = 0
+    concurrency: int = 0
     waiting: int = 0
     retrying: int = 0
     requests: int = 0

@@ -16,6 +16,7 @@ from batchchat.limits import Limiter
 from batchchat.observer import RunPlan
 from batchchat.records import PromptId
 from batchchat.results import RunFiles
+from batchchat.slots import Slots
 from batchchat.tally import Tally
 from batchchat.worker import Worker
 
@@ -39,10 +40,11 @@ class RunControl:
         limiter: Limiter,
         admission: Admission,
         tally: Tally,
+        slots: Slots,
         notice: Callable[[str, int], None],
     ) -> None:
         self._files, self._limiter, self._admission, self._tally = files, limiter, admission, tally
-        self._notice = notice
+        self._slots, self._notice = slots, notice
         self._server: ControlServer | None = None
         self._began = time.monotonic()
         self.plan: RunPlan | None = None
@@ -120,6 +122,7 @@ class RunControl:
             answered=tally.answered,
             failed=tally.failed,
             in_flight=len(self._admission.in_flight),
+            concurrency=self._slots.limit,
             waiting=limiter.waiting,
             retrying=sum(1 for life in lives.values() if life.attempts and not life.holds_slot),
             requests=limiter.admitted,

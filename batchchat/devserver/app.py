@@ -17,7 +17,7 @@ from batchchat.devserver.exchange import Arrival, BadJson, Decision, Family, fin
 from batchchat.devserver.openai import decide_openai
 from batchchat.devserver.openai_wire import object_error
 from batchchat.devserver.pages import gateway_page, json_answer, redirect_answer
-from batchchat.devserver.scenario import Scenario, latency_s
+from batchchat.devserver.scenario import Scenario, capacity, latency_s
 from batchchat.devserver.state import RequestRecord, ServerState
 from batchchat.devserver.wire import Answer, Pace, Sent, send_answer
 from batchchat.web_guard import Refusal
@@ -127,7 +127,8 @@ def _doors(state: ServerState, scenario: Scenario, arrival: Arrival) -> Decision
         return Decision(answer=gateway_page(503, scenario.retry_after), fault="down")
     if scenario.redirect_to is not None and urlsplit(scenario.redirect_to).path != arrival.path:
         return Decision(answer=redirect_answer(scenario.redirect_status, scenario.redirect_to), fault="redirect")
-    if scenario.concurrency_limit and arrival.kind == "chat" and state.admitted >= scenario.concurrency_limit:
+    most = capacity(scenario, scenario.concurrency_limit, state.taken)
+    if most and arrival.kind == "chat" and state.admitted >= most:
         return Decision(answer=_too_many(scenario, arrival, scenario.retry_after), fault="concurrency_limit")
     if scenario.rate_limit is not None:
         wait_s = state.over_rate(scenario.rate_limit, arrival.time_s)
@@ -182,7 +183,8 @@ async def _deliver(
     request: web.Request, state: ServerState, scenario: Scenario, decision: Decision, number: int
 ) -> Sent:
     if decision.slow and (wait_s := latency_s(scenario, number)):
-        await asyncio.sleep(wait_s)
+        most = capacity(scenario, scenario.slow_above, state.taken)
+        await asyncio.sleep(wait_s * max(1.0, state.admitted / most) if most else wait_s)
     state.sent += 1
     pace = Pace(
         interval_s=scenario.delta_interval_ms / 1000,

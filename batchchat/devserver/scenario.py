@@ -7,12 +7,22 @@ import msgspec
 
 from batchchat.errors import ConfigError
 
-__all__ = ["DEFAULT_ERROR_TEXT", "FAULTS", "OPENAI_FAULTS", "Scenario", "draw_fault", "latency_s", "parse_rate"]
+__all__ = [
+    "DEFAULT_ERROR_TEXT",
+    "FAULTS",
+    "OPENAI_FAULTS",
+    "Scenario",
+    "capacity",
+    "draw_fault",
+    "latency_s",
+    "parse_rate",
+]
 
 DEFAULT_ERROR_TEXT = "Error: The server had an error while processing your request. Sorry about that! (server_error)"
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
+Capacity = Annotated[int, msgspec.Meta(ge=1)]
 Milliseconds = Annotated[float, msgspec.Meta(ge=0, le=86_400_000)]
 
 _REDIRECTS = (301, 302, 303, 307, 308)
@@ -66,6 +76,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rate_headers: bool = False
     retry_after: str | None = None
     concurrency_limit: Count = 0
+    slow_above: Count = 0
+    capacity_steps: tuple[tuple[Count, Capacity], ...] = ()
     # Faults, as shares of the attempts
     error_429: Share = 0.0
     error_500: Share = 0.0
@@ -140,6 +152,8 @@ class Scenario(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
             raise ConfigError(f"found {self.redirect_status}, expected one of: {expected}", key="redirect_status")
         if self.nonce_uses and self.rotate_after:
             raise ConfigError("nonce_uses and rotate_after exclude each other, give one of them")
+        if self.capacity_steps and not (self.concurrency_limit or self.slow_above):
+            raise ConfigError("expected concurrency_limit or slow_above beside it", key="capacity_steps")
         if self.rate_limit is not None:
             parse_rate(self.rate_limit)
 
@@ -174,6 +188,15 @@ def latency_s(scenario: Scenario, number: int) -> float:
         return 0.0
     sway = (2 * _fraction(scenario.seed, "latency", number) - 1) * scenario.latency_jitter
     return scenario.latency_ms / 1000 * (1 + sway)
+
+
+def capacity(scenario: Scenario, limit: int, taken: int) -> int:
+    """What ``limit`` (``concurrency_limit``, ``slow_above``) is after so many chat requests were let in."""
+    if limit:
+        for first, steps_to in scenario.capacity_steps:
+            if taken >= first:
+                limit = steps_to
+    return limit
 
 
 def _fraction(seed: int, text: str, number: int) -> float:

@@ -75,7 +75,7 @@ class ServerState:
         self.sent = 0
         self.in_flight = 0
         self.peak_in_flight = 0
-        self.admitted = 0
+        self.admitted = self.taken = 0
         self.closing = asyncio.Event()
         self._keep_requests, self._log_ends = keep_requests, log_ends
         self._attempts: dict[bytes, int] = {}
@@ -102,8 +102,9 @@ class ServerState:
 
     @contextmanager
     def admission(self, *, counts: bool) -> Iterator[None]:
-        """Counts an admitted chat request, where it is one, against ``concurrency_limit``."""
+        """Counts an admitted chat request, where it is one, against ``concurrency_limit`` and ``slow_above``."""
         self.admitted += counts
+        self.taken += counts
         try:
             yield
         finally:

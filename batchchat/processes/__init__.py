@@ -35,8 +35,8 @@ def spread_over_processes(
         raise ConfigError("processes: there is only one on Windows; leave --processes out")
     if provider.kind == "local":
         raise ConfigError("processes: provider local runs its model in a process of its own; leave --processes out")
-    share = -(-job.concurrency // job.processes)
-    count = min(job.processes, job.concurrency)
+    share = -(-context.concurrency // job.processes)
+    count = min(job.processes, context.concurrency)
 
     def opening(number: int) -> Opening:
         keys = getattr(provider, "asked_keys", None)

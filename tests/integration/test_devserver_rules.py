@@ -177,6 +177,40 @@ async def test_concurrency_limit_refuses_the_one_too_many(client: Client) -> Non
     await asyncio.gather(*waiting, return_exceptions=True)
 
 
+async def test_capacity_steps_count_the_requests_that_were_let_in(client: Client) -> None:
+    """The limit of the moment holds: two at a time, and after three requests one."""
+    client.server.scenario = Scenario(stall_midway=1.0, concurrency_limit=2, capacity_steps=((3, 1),))
+    waiting = [asyncio.create_task(client.complete(f"p{number}", stream=True)) for number in range(2)]
+    await client.server.wait_for_requests(2)
+    assert (await client.complete())[0] == 429
+    waiting.pop().cancel()
+    while client.server.in_flight > 1:
+        await asyncio.sleep(0.01)
+    waiting.append(asyncio.create_task(client.complete("p3", stream=True)))
+    await client.server.wait_for_requests(4)
+    waiting.pop(0).cancel()
+    while client.server.in_flight > 1:
+        await asyncio.sleep(0.01)
+    assert (await client.complete())[0] == 429
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_slow_above_makes_answers_wait_as_they_are_more(client: Client) -> None:
+    """Ten at a time where two are quick take as long as five rounds of two."""
+    client.server.scenario = Scenario(latency_ms=100, slow_above=2)
+    began = time.monotonic()
+    await asyncio.gather(*(client.complete(f"p{number}") for number in range(10)))
+    assert time.monotonic() - began >= 0.4
+
+
+def test_capacity_steps_need_something_to_change() -> None:
+    """Alone they would do nothing."""
+    with pytest.raises(ConfigError, match="capacity_steps: expected concurrency_limit or slow_above beside it"):
+        Scenario(capacity_steps=((3, 1),))
+
+
 async def test_hundreds_of_streams_run_at_once() -> None:
     async with DevServer(Scenario(stall_midway=1.0)) as server:
         connector = aiohttp.TCPConnector(limit=0)

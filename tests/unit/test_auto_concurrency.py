@@ -1,0 +1,234 @@
+"""``--concurrency auto`` against services in model time: it finds what pays, and asks for little more."""
+
+import asyncio
+from statistics import mean
+
+import pytest
+
+from batchchat.auto_concurrency import ConcurrencyControl
+from batchchat.auto_concurrency.metered_source import MeteredSource
+from batchchat.slots import Slots
+from tests.service_model import Ran, Service, best_fixed, run
+
+SEEDS = (1, 2)
+CHANGES = Service.steps((60, 8), (120, 32), (180, 4), (240, 8))
+# What a client could do at most with these changes, in answers: it would have to know each before it comes.
+MOST_WITH_CHANGES = int(60 * (8 + 32 + 4 + 8) / 0.6 * 0.9)
+
+
+def ran(service: Service, prompts: int, seed: int) -> Ran:
+    return run(ConcurrencyControl(), service, prompts, seed, most_s=3600)
+
+
+def shares_of_best(service: Service, prompts: int, capacity: int) -> tuple[list[float], list[Ran]]:
+    """How fast each run was, 1 for as fast as the best fixed number; seeds differ in every latency."""
+    numbers = (capacity, capacity * 3 // 2, 3 * capacity)
+    best = best_fixed(service, prompts, 0, numbers)
+    runs = [ran(service, prompts, seed) for seed in SEEDS]
+    return [best / each.seconds for each in runs], runs
+
+
+@pytest.mark.parametrize("capacity", [4, 8, 32])
+@pytest.mark.parametrize("kind", ["refuse", "queue", "share"])
+def test_unknown_capacity_is_used(kind, capacity: int) -> None:
+    """At least nine tenths of the best fixed number, fewer than two refusals in a hundred."""
+    shares, runs = shares_of_best(Service(kind, lambda _: capacity), 150 * capacity, capacity)
+    assert mean(shares) >= 0.9
+    assert min(shares) >= 0.85
+    assert max(each.refused_share for each in runs) < 0.02
+
+
+@pytest.mark.parametrize(("kind", "least"), [("refuse", 0.9), ("queue", 0.85), ("share", 0.8)])
+def test_capacity_that_changes_is_followed(kind, least: float) -> None:
+    """8, then 32, then 4, then 8 at a time, each for a minute: up and down again."""
+    shares, runs = shares_of_best(Service(kind, CHANGES), MOST_WITH_CHANGES, 8)
+    assert mean(shares) >= least
+    assert max(each.refused_share for each in runs) < 0.02
+
+
+def test_service_that_breaks_down_under_load_is_spared() -> None:
+    """Where each request more costs power, hundreds at a time would bring a fifth; the worst start is left behind."""
+    shares, _ = shares_of_best(Service("thrash", lambda _: 32), 3000, 32)
+    assert mean(shares) >= 0.65
+
+
+@pytest.mark.parametrize("sigma", [0.0, 1.2])
+@pytest.mark.parametrize("kind", ["refuse", "queue"])
+def test_length_of_answers_matters_little(kind, sigma: float) -> None:
+    """All alike, or one in twenty seven times as long as the middle one: no long answer makes it cut."""
+    shares, _ = shares_of_best(Service(kind, lambda _: 16, sigma=sigma), 2000, 16)
+    assert mean(shares) >= 0.85
+
+
+def test_nothing_in_the_way_is_found_soon() -> None:
+    """A service that takes anything: the most that is tried at all is reached, and no congestion is seen."""
+    for seed in SEEDS:
+        control = ConcurrencyControl(64)
+        run(control, Service("queue", lambda _: 10**9), 2500, seed)
+        assert control.limit >= 48
+
+
+def test_service_that_becomes_slower_by_itself_is_no_congestion() -> None:
+    """Answers take twice as long after a minute whatever is in flight; fewer would only be slower still."""
+    service = Service("queue", lambda _: 10**9, slower=lambda now: 1 + now / 60)
+    shares = [
+        run(_Most(64), service, 5000, seed).seconds / run(ConcurrencyControl(64), service, 5000, seed).seconds
+        for seed in SEEDS
+    ]
+    assert mean(shares) >= 0.75
+
+
+class _Most(ConcurrencyControl):
+    """Never anything but the most."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.limit = most
+
+    def answered(self, sent, now: float) -> None:
+        self.forget(sent)
+
+
+def test_one_congestion_is_one_cut() -> None:
+    """Refusals of requests that were out before the cut only tell how far to go."""
+    cuts: list[str] = []
+    control = ConcurrencyControl(cut=cuts.append)
+    flight = [control.begin(0.0) for _ in range(4)]
+    while control.limit < 8:  # each answer makes room for one more
+        control.answered(flight.pop(0), 1.0)
+        flight += [control.begin(1.0) for _ in range(control.limit - len(flight))]
+    for sent in flight[:2:-1]:  # all but three of those that are out, the last one first
+        control.refused(sent, 1.1)
+    assert control.limit == flight[3].beside - 1
+    assert control.ceiling.cuts == 1
+    assert cuts == ["the service refuses requests; 7 in flight, not 8"]
+
+
+def test_refusals_that_go_on_cut_deeper_down_to_one() -> None:
+    """A service whose capacity fell from many to none is asked less and less, and once at a time in the end."""
+    control = ConcurrencyControl()
+    limits = []
+    for now in range(40):
+        control.refused(control.begin(float(now)), now + 0.01)
+        limits.append(control.limit)
+    assert limits[-1] == 1
+    assert limits == sorted(limits, reverse=True)
+
+
+@pytest.mark.parametrize("pause_s", [None, 1.0])
+def test_rate_limit_does_not_bring_it_down_for_good(pause_s: float | None) -> None:
+    """Refusals for a rate, whatever is in flight: half of the rate is used, and the limit stays above one."""
+    service = Service("queue", lambda _: 10**9, per_s=40, retry_after_s=pause_s)
+    for seed in SEEDS:
+        control = ConcurrencyControl()
+        model = run(control, service, 2000, seed, most_s=600)
+        assert model.seconds <= 2 * 2000 / 40
+        assert control.limit > 1
+
+
+def test_service_that_was_away_is_used_again_at_once() -> None:
+    """Refusing everything for a minute tells nothing of a capacity."""
+    service = Service("refuse", Service.steps((30, 16), (90, 0), (600, 16)))
+    for seed in SEEDS:
+        limits = run(ConcurrencyControl(), service, 2000, seed).limits
+        back = next(when for when, limit in limits if when > 90 and limit >= 12)
+        assert back < 120
+
+
+def test_pause_of_the_whole_run_is_dear() -> None:
+    """A service that asks everyone to wait a second at each refusal is tried no more often than pays."""
+    shares, runs = shares_of_best(Service("refuse", lambda _: 16, retry_after_s=1.0), 2000, 16)
+    assert mean(shares) >= 0.9
+    assert max(each.refused_share for each in runs) < 0.02
+
+
+def test_idle_client_learns_nothing() -> None:
+    """With one request at a time, as under a rate, the limit does not grow."""
+    control = ConcurrencyControl()
+    for now in range(200):
+        control.answered(control.begin(float(now)), now + 0.5)
+    assert control.limit == 4
+
+
+def test_limit_stays_within_what_is_allowed() -> None:
+    """Not above the most, not below one."""
+    for service in (Service("queue", lambda _: 10**9), Service("refuse", lambda _: 1)):
+        control = ConcurrencyControl(6)
+        limits = [limit for _, limit in run(control, service, 600).limits]
+        assert min(limits) >= 1
+        assert max(limits) <= 6
+
+
+async def test_slots_grow_and_shrink() -> None:
+    """More slots go to who waits; with fewer, none is given on until so many are free."""
+    slots = Slots(2)
+    held = [asyncio.create_task(slots.acquire()) for _ in range(5)]
+    await asyncio.sleep(0)
+    assert [task.done() for task in held] == [True, True, False, False, False]
+    slots.resize(4)
+    await asyncio.sleep(0)
+    assert [task.done() for task in held] == [True] * 4 + [False]
+    slots.resize(1)
+    for _ in range(3):
+        slots.release()
+    await asyncio.sleep(0)
+    assert not held[4].done()
+    slots.release()
+    await held[4]
+
+
+class _Numbers:
+    def __init__(self, count: int) -> None:
+        self.left = list(range(count))
+        self.failed = None
+        self.closed = False
+
+    async def next(self) -> int | None:
+        await asyncio.sleep(0)
+        return self.left.pop(0) if self.left else None
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_prompts_are_taken_as_there_are_slots() -> None:
+    """Of a hundred tasks, no more have a prompt than fit; each that is done, and more slots, let others in."""
+    limit = 4
+    inner = _Numbers(200)
+    source: MeteredSource[int] = MeteredSource(inner, lambda: limit)
+    got: list[int] = []
+    done = asyncio.Event()
+
+    async def work() -> None:
+        while (item := await source.next()) is not None:
+            got.append(item)
+            await done.wait()
+
+    tasks = [asyncio.create_task(work()) for _ in range(100)]
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert got == list(range(12))
+    limit = 10
+    source.changed()
+    for _ in range(200):
+        await asyncio.sleep(0)
+    assert got == list(range(20))
+    done.set()
+    await asyncio.gather(*tasks)
+    assert got == list(range(200))
+
+
+async def test_waiting_task_that_is_ended_keeps_nobody_waiting() -> None:
+    """A task cancelled right when its turn came passes it on."""
+    source: MeteredSource[int] = MeteredSource(_Numbers(100), lambda: 1)
+    holders = [asyncio.create_task(source.next()) for _ in range(9)]
+    await asyncio.gather(*holders)
+    waiting = [asyncio.create_task(source.next()) for _ in range(3)]
+    await asyncio.sleep(0)
+    source._limit = lambda: 2  # room for one more
+    source.changed()
+    waiting[0].cancel()
+    await asyncio.wait_for(waiting[1], 5)
+    assert not waiting[2].done()
+    waiting[2].cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
