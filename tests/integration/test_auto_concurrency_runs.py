@@ -76,3 +76,12 @@ async def test_stream_takes_auto_as_well() -> None:
             async for outcome in batchchat.stream((f"p{n}" for n in range(60)), provider=provider, concurrency="auto")
         ]
     assert sorted(outcome.index for outcome in outcomes) == list(range(60))
+
+
+async def test_two_processes_share_one_limit(tmp_path: Path) -> None:
+    """It is found in the parent, whoever speaks to the service."""
+    report, listener, _ = await auto_run(Scenario(latency_ms=5, concurrency_limit=6), tmp_path, 200, processes=2)
+    assert (report.exit_code, report.answered) == (0, 200)
+    assert any("the service refuses requests" in notice for notice in listener.notices)
+    assert report.concurrency is not None
+    assert report.concurrency <= 12
