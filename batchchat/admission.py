@@ -54,7 +54,7 @@ class Admission:
         self.wire_times: dict[asyncio.Task[Any], float] | None = None
         self.watch: WireWatch | None = None
         self._passages: dict[asyncio.Task[Any], _Passage] = {}
-        self._when_closed: list[Callable[[], None]] = []
+        self._when_closed: list[Callable[[], object]] = []
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
@@ -69,7 +69,7 @@ class Admission:
         for callback in told:
             callback()
 
-    def when_closed(self, callback: Callable[[], None]) -> None:
+    def when_closed(self, callback: Callable[[], object]) -> None:
         """Calls once when nothing new is sent any more."""
         self._when_closed.append(callback)
 

@@ -227,6 +227,8 @@ class JobRun:
             job.breaker, self._limiter, self._observer, slots=self._slots.usual, give_up=self._stop_for_service
         )
         async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker, self._meter:
+            if self._stop_reason is not None:
+                return
             worker = Worker(
                 self._provider,
                 limiter=self._limiter,

@@ -193,7 +193,7 @@ def _end_with_parent() -> None:
         import ctypes
 
         with contextlib.suppress(OSError, AttributeError):  # a libc without it
-            # It counts from the thread that started this process: one of the loop's, which live as long as the loop.
+            # What counts is the thread that started this process, the run's own.
             ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

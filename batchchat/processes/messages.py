@@ -360,6 +360,11 @@ class Channel(asyncio.Protocol, Generic[Received]):
         if self._transport is not None:
             self._transport.write_eof()
 
+    def give_up(self) -> None:
+        """There is no socket after all."""
+        self._transport = None
+        self._end_once()
+
     def close(self) -> None:
         """Closes the socket; what was not written yet is dropped."""
         if self._transport is not None:

@@ -65,15 +65,16 @@ class RemoteProvider:
         return self._provider.identity(prompt, params)
 
     async def __aenter__(self) -> Self:
+        self._admission.when_closed(self._close_gates)
         self._processes = [self._made(number) for number in range(1, self._count + 1)]
         try:
             async with asyncio.TaskGroup() as group:
-                for process in self._processes:
-                    group.create_task(process.start())
+                starting = [group.create_task(process.start()) for process in self._processes]
+                for task in starting:  # a run that is stopped meanwhile needs none of them
+                    self._admission.when_closed(task.cancel)
         except BaseException as error:
             await self._end_all()
             raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
-        self._admission.when_closed(self._close_gates)
         return self
 
     async def __aexit__(

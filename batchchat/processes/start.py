@@ -13,10 +13,11 @@ _WAIT_S = 2.0
 
 
 def start_child(link: socket.socket) -> "subprocess.Popen[bytes]":
-    """Starts a child with the socket as its standard input; to be called in a thread of its own.
+    """Starts a child with the socket as its standard input; it takes a millisecond or two.
 
-    It finds its modules where this process does, whatever the working folder holds, and is born deaf to the signals
-    that a terminal sends to all: until it ignores them, they are blocked.
+    The system ends the child with the thread that started it, so that is to be the run's own. The child finds its
+    modules where this process does, whatever the working folder holds, and is born deaf to the signals that a terminal
+    sends to all: until it ignores them, they are blocked.
 
     Raises:
         OSError: It cannot be started.

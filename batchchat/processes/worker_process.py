@@ -131,7 +131,7 @@ class WorkerProcess:
         """
         ours, theirs = socket.socketpair()
         try:
-            self._process = await asyncio.to_thread(start_child, theirs)
+            self._process = start_child(theirs)
         except OSError as error:
             ours.close()
             raise ConfigError(
@@ -139,8 +139,13 @@ class WorkerProcess:
             ) from error
         finally:
             theirs.close()
-        await self._loop.create_unix_connection(lambda: self._channel, sock=ours)
         self._begin_task(self._outlive(self._process))
+        try:
+            await self._loop.create_unix_connection(lambda: self._channel, sock=ours)
+        except BaseException:
+            ours.close()
+            self._channel.give_up()
+            raise
         self.tell(self.opening)
         try:
             async with asyncio.timeout(_START_S):

@@ -136,7 +136,8 @@ def test_first_signal_lets_prompts_in_flight_finish(tmp_path: Path, number: int,
 def test_second_signal_ends_at_once(tmp_path: Path) -> None:
     with half_way(tmp_path, "--concurrency", "6", latency_ms=0, count=40, stall_before=0.5) as (_, process, children):
         kill(process, signal.SIGINT)
-        process.stderr.readline()
+        while "stopping" not in process.stderr.readline():  # else both signals may become one
+            assert process.poll() is None
         kill(process, signal.SIGINT)
         code, _, err = finish(process)
         assert code == 130, err
@@ -259,3 +260,16 @@ def test_script_without_a_main_guard_runs_it(tmp_path: Path) -> None:
         )
         done = subprocess.run([sys.executable, str(script)], cwd=tmp_path, capture_output=True, text=True, timeout=50)
     assert (done.returncode, done.stdout.strip()) == (0, "20"), done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_run_that_is_stopped_while_its_processes_start_ends_at_once(tmp_path: Path, number: int) -> None:
+    write_prompts(tmp_path / "in.jsonl", 20)
+    with serving(tmp_path, latency_ms=50) as server:
+        process = start(server, tmp_path, processes=4)
+        wait_until(lambda: process.poll() is not None or len(children_of(process.pid)) >= 2)
+        kill(process, number)
+        code, _, err = finish(process)
+        assert code == 128 + number, err
+        assert "Traceback" not in err
+        assert len(server.chats()) < 20
