@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchchat.garbage import collect_as_usual, put_off_collecting
+from batchchat.garbage import collect_for_a_run, put_off_collecting
 
 
 @pytest.fixture(autouse=True)
@@ -18,20 +18,22 @@ def as_it_was() -> Iterator[None]:
     gc.set_threshold(*before)
 
 
-def test_work_begins_with_the_usual_thresholds() -> None:
-    """What was put off comes back as it was, and cycles are collected again."""
+def test_a_run_begins_with_thresholds_of_the_usual_kind() -> None:
+    """What was put off comes back, and cycles are collected again before they are many."""
     usual = gc.get_threshold()
     put_off_collecting()
     assert gc.isenabled()
     assert gc.get_threshold()[0] > usual[0]
-    collect_as_usual()
-    assert gc.get_threshold() == usual
+    collect_for_a_run()
+    assert gc.isenabled()
+    assert gc.get_threshold()[0] <= 10_000
+    assert gc.get_threshold()[1:] == usual[1:]
 
 
 def test_what_a_start_left_is_not_looked_through() -> None:
     """Frozen objects are none of the collector's any more, new ones are."""
     put_off_collecting()
-    collect_as_usual()
+    collect_for_a_run()
     assert gc.get_freeze_count() > 1000
     cycle: list[object] = []
     cycle.append(cycle)
