@@ -87,7 +87,8 @@ class Admission:
         passage = None if task is None else self._passages.get(task)
         tokens = 0
         if passage is not None:
-            self._give_up(passage)
+            if passage.send is not None:
+                self._give_up(passage)
             tokens = 0 if passage.trip is None else passage.trip.likely
         send = await self._limiter.acquire(tokens, still)
         if send is not None and task is not None:
@@ -249,7 +250,8 @@ class Admission:
             return None
         if passage.trip is not None:
             self._meter.drop(passage.trip)
-        self._give_up(passage)
+        if passage.send is not None:
+            self._give_up(passage)
         if self.wire_times is not None:
             self.wire_times.pop(task, None)
         return passage.began_at

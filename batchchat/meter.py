@@ -73,6 +73,7 @@ class Meter:
         self._longest = 0
         self._bound_holds = True  # whether no answer was longer than its ``max_tokens`` yet
         self._input_excess = 1.0  # by how much counted inputs went beyond what they should at most be
+        self._paid: dict[tuple[str | None, str | None], Priced | None] = {}  # by the model asked for, and the one told
         # What is still to be priced, while prices are not loaded; a budget needs them before anything is sent.
         waits = self.budget.limit_usd is None and self.prices.may_ask_library
         self._unpriced: list[tuple[Trip, Usage, str | None]] | None = [] if waits else None
@@ -266,6 +267,14 @@ class Meter:
         self.budget.spend(usage, self._price_paid(trip, told_model), trip.model or told_model)
 
     def _price_paid(self, trip: Trip, told_model: str | None) -> Priced | None:
+        if trip.price is not None:
+            return self._find_price_paid(trip, told_model)
+        models = (trip.request.model, told_model)
+        if models not in self._paid:
+            self._paid[models] = self._find_price_paid(trip, told_model)
+        return self._paid[models]
+
+    def _find_price_paid(self, trip: Trip, told_model: str | None) -> Priced | None:
         several = trip.request.model is None and len(self._routes) > 1
         if trip.price is not None and not several:
             return trip.price

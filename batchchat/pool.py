@@ -63,7 +63,7 @@ class PromptSource(Generic[T]):
                     self._wake()
                 raise
         item = self._ready.popleft()
-        if len(self._ready) <= self._ahead // 2:
+        if len(self._ready) <= self._ahead // 2 and not self._room.is_set():
             self._room.set()
         return item
 
