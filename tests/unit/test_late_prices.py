@@ -119,6 +119,21 @@ async def test_prices_that_are_there_are_counted_at_once(prices: PriceList, monk
     assert prices.sources in ((), (FREE,), ("the job",))
 
 
+@pytest.mark.parametrize("told", [None, "m"])
+async def test_library_is_loaded_only_for_models_that_have_a_name(
+    told: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Services of the AI Engine, as a rule, tell none."""
+    asked: list[str] = []
+    monkeypatch.setattr("batchchat.prices._library_price", lambda model, base_url: asked.append(model))
+    async with Meter(Budget(), prices=PriceList()) as meter:
+        await fail(meter)
+        trip = await meter.begin(ASKED)
+        await meter.settle(trip, Completion(text="x", model=told, usage=Usage(input_tokens=1, output_tokens=5)))
+    assert bool(asked) == (told is not None)
+    assert meter.budget.spent.unpriced == ({"": 2} if told is None else {"": 1, "m": 1})
+
+
 async def test_a_library_that_cannot_be_loaded_is_told_once_the_answers_are_safe() -> None:
     """A bug in it comes out at the end of the run, not in the middle of an answer."""
     prices = SlowPrices(ZeroDivisionError("in the library"))
