@@ -6,6 +6,8 @@ from contextlib import AsyncExitStack, nullcontext
 from functools import partial
 from typing import Literal
 
+import msgspec
+
 from batchchat.admission import Abandoned, Admission
 from batchchat.breaker import Breaker
 from batchchat.config import JobConfig
@@ -26,6 +28,7 @@ from batchchat.job_setup import (
     warnings,
 )
 from batchchat.limit_scope import make_limiter
+from batchchat.look_ahead import Found, LookAhead, first_lines, may_look_ahead
 from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, Source, WorkerPool
 from batchchat.prompts import PromptReader
@@ -74,6 +77,8 @@ class JobRun:
         self._tally = Tally()
         self._rules = StopRules()
         self._exit_code: int | None = None
+        self._looks_ahead = False
+        self._total: int | None = None
         self._settings = shown_settings(job)
         self._control = RunControl(
             self._files,
@@ -149,9 +154,10 @@ class JobRun:
         """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
         if not self._reader.reiterable:
             return None
+        self._looks_ahead = not len(output.completed) and may_look_ahead(self._job)
         found = await asyncio.to_thread(
             survey_input,
-            self._reader,
+            first_lines(self._reader) if self._looks_ahead else self._reader,
             output.completed,
             self._fingerprint,
             on_change=self._job.on_change,
@@ -162,6 +168,8 @@ class JobRun:
             return None
         if found.faults and not self._job.lenient:
             raise found.fault_error()
+        if self._looks_ahead:
+            return None
         if not found.faults:
             self._reader.trust()
         unknown = len(output.completed) - found.completed - len(found.changed)
@@ -179,6 +187,17 @@ class JobRun:
                 0,
             )
         return found
+
+    def _found_ahead(self, found: Found) -> None:
+        """What the whole of a big input holds, while the run is somewhere in it."""
+        if found.fault is not None:
+            message = f"{found.fault}; 'batchchat check' finds this before a run"
+            self.stop(StopReason(kind="input", message=message), exit_code=_EXIT_CODES["input"])
+            return
+        self._total = found.total
+        if (plan := self._control.plan) is not None:
+            self._control.plan = msgspec.structs.replace(plan, total=found.total, counting=False)
+            self._observer.plan_changed(self._control.plan)
 
     async def _load_answers(self, store: AnswerStore, survey: Survey | None) -> None:
         """Takes in what may be reused, before a file is touched: one that cannot be read leaves all as it was."""
@@ -200,6 +219,7 @@ class JobRun:
             concurrency=self._slots.most,
             output=self._files.results,
             finds_concurrency=self._slots.found,
+            counting=self._looks_ahead,
         )
         self._rules = make_rules(job, total)
         async with AsyncExitStack() as stack:
@@ -271,6 +291,7 @@ class JobRun:
             on_change=job.on_change,
             lenient=job.lenient,
             skipped=self._tally.skip,
+            check=self.check_prompt if self._looks_ahead else None,
         )
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._slots.most)
 
@@ -293,8 +314,11 @@ class JobRun:
             observer=self._observer,
             failed=self._stop_for_results,
         )
+        settings, found = self._reader.settings, self._found_ahead
+        ahead = LookAhead(settings, lenient=job.lenient, found=found) if self._looks_ahead else nullcontext()
         try:
-            await self._pool.run()
+            async with ahead:
+                await self._pool.run()
         except* BatchchatError as group:
             raise group.exceptions[0] from None
 
@@ -363,14 +387,15 @@ class JobRun:
         pending = None
         before = survey.completed if survey is not None else self._tally.skipped
         done = before + self._tally.answered + self._tally.failed
-        total = None if survey is None else max(survey.total, done)  # an input may have grown since
+        total = self._total if survey is None else survey.total
         if total is not None:
+            total = max(total, done)  # an input may have grown since
             pending = total - done
         if reason is not None:
             code = self._exit_code or _EXIT_CODES[reason.kind]
         else:
             code = 1 if self._tally.failed else 0
-        if total is None and reason is None:
+        if survey is None and reason is None:
             total, pending = done, 0
         return self._tally.report(
             exit_code=code,

@@ -88,6 +88,10 @@ class MetricsFile:
         self._write(active=True)
         self._heartbeat.start()
 
+    def plan_changed(self, plan: RunPlan) -> None:
+        """Takes in the total for the next writing."""
+        self._plan = plan
+
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Nothing: the figures count attempts."""
 

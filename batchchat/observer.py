@@ -24,7 +24,7 @@ __all__ = [
 ]
 
 ExitReason = str
-_OPTIONAL = ("figures_at_hand", "attempt_ended", "run_held")
+_OPTIONAL = ("figures_at_hand", "attempt_ended", "run_held", "plan_changed")
 
 
 class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
         concurrency: Prompts that will be in flight at the same time, at most.
         finds_concurrency: Whether their number is found out while the run goes on (``--concurrency auto``).
         output: Results path as the user wrote it.
+        counting: Whether the total is being counted beside the run; ``plan_changed`` tells of it.
     """
 
     total: int | None
@@ -43,6 +44,7 @@ class RunPlan(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int
     output: str
     finds_concurrency: bool = False
+    counting: bool = False
 
 
 class FailureGroup(msgspec.Struct, frozen=True, kw_only=True):
@@ -152,8 +154,9 @@ class RunObserver(Protocol):
     """Listens to a run; calls come on the run's event loop and must return at once.
 
     An observer may also have ``figures_at_hand(figures)``, called before ``run_started`` with a function that gives
-    the ``RunFigures`` of the moment (on the event loop), and ``attempt_ended(report)``, called with the
-    ``AttemptReport`` of every attempt. A run that nobody watches so does not count for it.
+    the ``RunFigures`` of the moment (on the event loop), ``plan_changed(plan)``, called when the total of a big input
+    is known, and ``attempt_ended(report)``, called with the ``AttemptReport`` of every attempt. A run that nobody
+    watches so does not count for it.
     """
 
     def run_started(self, plan: RunPlan) -> None:
@@ -195,6 +198,10 @@ class Observers:
     def run_started(self, plan: RunPlan) -> None:
         """See ``RunObserver``."""
         self._tell("run_started", plan)
+
+    def plan_changed(self, plan: RunPlan) -> None:
+        """See ``RunObserver``."""
+        self._tell("plan_changed", plan)
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """See ``RunObserver``."""

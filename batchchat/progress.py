@@ -68,10 +68,15 @@ class LineProgress:
         self._counts.start(plan)
         self._heartbeat.start()
         if self._verbosity >= 0:
-            total = "prompts from a stream" if plan.total is None else _count(plan.total, "prompt")
+            from_where = "prompts, being counted" if plan.counting else "prompts from a stream"
+            total = from_where if plan.total is None else _count(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
             most = "up to " if plan.finds_concurrency else ""
             self._write(f"batchchat: {total}{done}; {most}{plan.concurrency} in flight; results {_place(plan.output)}")
+
+    def plan_changed(self, plan: RunPlan) -> None:
+        """Takes in the total."""
+        self._counts.plan = plan
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Tells of an attempt with ``-v``."""
@@ -131,6 +136,10 @@ class JsonProgress:
         self._counts.start(plan)
         self._heartbeat.start()
         self._tell("run_started", 0, total=plan.total, completed=plan.completed, concurrency=plan.concurrency)
+
+    def plan_changed(self, plan: RunPlan) -> None:
+        """Takes in the total."""
+        self._counts.plan = plan
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Event ``attempt_failed``, with ``-v``."""
@@ -243,6 +252,11 @@ class RichProgress:
         self._counts.start(plan)
         self._bar.update(self._task, total=plan.total, completed=plan.completed, counts=self._counts.line())
         self._bar.start()
+
+    def plan_changed(self, plan: RunPlan) -> None:
+        """Gives the bar its length."""
+        self._counts.plan = plan
+        self._bar.update(self._task, total=plan.total)
 
     def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
         """Counts a retry; prints it with ``-v``."""

@@ -88,6 +88,7 @@ def to_do(
     on_change: OnChange,
     lenient: bool,
     skipped: Callable[[], None],
+    check: Callable[[Prompt], None] | None = None,
 ) -> Iterator[ToDo]:
     """Prompts without an answer, each with its fingerprint, and faulty lines; one error at the end where it must end.
 
@@ -95,6 +96,7 @@ def to_do(
 
     Args:
         skipped: Called for each prompt whose stored answer stands.
+        check: As in ``survey_input``; None where that has checked the whole input, or the input is a stream.
     """
     try:
         for item in items:
@@ -111,6 +113,8 @@ def to_do(
             if stored is not None:
                 yield mismatch(item.id, 1, stream=on_change == "redo")
                 return
+            if check is not None:
+                check(item)
             yield item, fingerprint_of(item)
     except BatchchatError as error:
         yield error
