@@ -59,7 +59,7 @@ def _gain(one: list[Measured], two: list[Measured]) -> float:
 
 def auto(plan: Plan) -> list[Table]:
     """A server that works on 8, then 32, then 4 requests at once, which nobody tells the client."""
-    phase_s = 20.0 if plan.full else 5.0
+    phase_s = 20.0 if plan.full else 4.0
     rows = []
     for beyond, what in (("refuse", "429"), ("queue", "slower")):
         capacity = [(number * phase_s, most) for number, most in enumerate(_CAPACITIES)]

@@ -68,8 +68,9 @@ def main(names: list[str]) -> int:
             make = [uv, "venv", "-q", "--allow-existing", "--python", version, str(python.parents[1])]
             fill = [uv, "pip", "install", "-q", "--python", str(python), *peer.packages]
         else:
-            make = [shutil.which(f"python{version}") or sys.executable, "-m", "venv", str(python.parents[1])]
-            fill = [str(python), "-m", "pip", "install", "-q", *peer.packages]
+            make = [shutil.which(f"python{version}") or sys.executable, "-m", "venv", "--without-pip"]
+            make.append(str(python.parents[1]))
+            fill = [sys.executable, "-m", "pip", "--python", str(python), "install", "-q", *peer.packages]
         try:
             for command in (make, fill):
                 subprocess.run(command, check=True, capture_output=True, text=True, timeout=900)
