@@ -180,7 +180,7 @@ def test_pieces_of_any_length_make_the_same_answer(reader, build) -> None:
     ids=["openai_body", "openai_event", "engine_body", "engine_event"],
 )
 def test_long_reply_costs_little_more_than_its_parse(reader, build) -> None:
-    """3 MB in pieces as they come from a socket: about 1.5 times the parse; five times would be a copy too many each."""
+    """3 MB in pieces as they come from a socket: up to twice the parse. Five times would be copies too many."""
     data = build(100_000)
     body = data.split(b"\n\n")[0].removeprefix(b"data: ")
     parse = cpu_s(lambda: orjson.loads(body))
