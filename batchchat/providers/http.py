@@ -28,6 +28,8 @@ _LINGER_S = 0.5
 # Usage and the like may follow the end of an answer; not worth a long wait.
 _TRAILER_S = 2.0
 _MOST_TRAILING_READS = 4096
+# Loops that count whole milliseconds wake up to one too early.
+_TICK_S = 0.002
 _LARGE_BODY_BYTES = 1 << 20
 
 
@@ -339,7 +341,7 @@ class Exchange:
 
     def _timed_out(self) -> ProviderError:
         waited = self._loop.time() - self._started
-        if self._received and (self._deadline is None or self._loop.time() < self._deadline):
+        if self._received and (self._deadline is None or self._loop.time() + _TICK_S < self._deadline):
             return AttemptTimeoutError(f"the answer stopped for {self._idle_s:g} s in its middle (--idle-timeout)")
         what = "no whole answer" if self._received else "no answer"
         return AttemptTimeoutError(f"{what} within {waited:.3g} s (--timeout)")

@@ -273,3 +273,57 @@ def test_run_that_is_stopped_while_its_processes_start_ends_at_once(tmp_path: Pa
         assert code == 128 + number, err
         assert "Traceback" not in err
         assert len(server.chats()) < 20
+
+
+def test_stopped_child_is_silence_and_is_replaced(tmp_path: Path) -> None:
+    """It cannot keep its own time limits; the parent asks it for a sign of life."""
+    with half_way(tmp_path, "--timeout", "2s", count=60, latency_ms=60) as (server, process, children):
+        os.kill(children[0], signal.SIGSTOP)
+        code, _, err = finish(process)
+        assert code == 0, err
+        assert "Traceback" not in err
+        assert not [pid for pid in children if runs(pid)]
+        assert server.asked().total() > 60
+    assert_all_answered(tmp_path / "out.jsonl", range(60))
+    assert json.loads((tmp_path / "out.run.json").read_text())["attempts"]["timeout"] > 0
+
+
+def test_prompts_that_ask_the_same_are_sent_once(tmp_path: Path) -> None:
+    lines = [f'{{"id": "q-{n}", "prompt": "question {n % 10}"}}\n' for n in range(60)]
+    (tmp_path / "in.jsonl").write_text("".join(lines))
+    with serving(tmp_path, latency_ms=20) as server:
+        code, _, err = finish(start(server, tmp_path, "--dedup", processes=3))
+        assert code == 0, err
+        assert sorted(server.asked().values()) == [1] * 10
+    assert len(read_lines(tmp_path / "out.jsonl")) == 60
+
+
+def test_budget_holds_over_all_processes(tmp_path: Path) -> None:
+    write_prompts(tmp_path / "in.jsonl", 60)
+    (tmp_path / "job.yaml").write_text("prices: {'*': {input: 1000, output: 1000}}\nstop: {budget_usd: 0.1}\n")
+    with serving(tmp_path, latency_ms=20) as server:
+        more = ["-j", str(tmp_path / "job.yaml"), "--param", "max_tokens=4"]
+        code, _, err = finish(start(server, tmp_path, *more, provider="openai", processes=3))
+        assert code == 5, err
+        answered = len(server.chats())
+    assert 0 < answered < 60
+    assert json.loads((tmp_path / "out.run.json").read_text())["cost_usd"] <= 0.1
+    assert len(read_lines(tmp_path / "out.jsonl")) == answered
+
+
+def test_retry_goes_to_another_endpoint_also_by_another_process(tmp_path: Path) -> None:
+    """With one endpoint that fails always, each prompt is answered by its second attempt at the latest."""
+    write_prompts(tmp_path / "in.jsonl", 12)
+    with serving(tmp_path) as good, serving(tmp_path, error_500=1) as bad:
+        (tmp_path / "job.yaml").write_text(
+            f"provider: {{name: openai, model: m, endpoints: [{{base_url: '{bad.base_url}'}}, "
+            f"{{base_url: '{good.base_url}'}}]}}\n"
+        )
+        command = [sys.executable, "-m", "batchchat", "run", "in.jsonl", "-o", "out.jsonl", "-j", "job.yaml"]
+        done = subprocess.run(
+            [*command, "--processes", "2", "--retries", "1", "--concurrency", "4"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=50,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert len(good.chats()) == 12
+    assert_all_answered(tmp_path / "out.jsonl", range(12))
