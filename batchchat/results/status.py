@@ -3,7 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from datetime import datetime
+from datetime import UTC, datetime
 
 import msgspec
 
@@ -12,15 +12,19 @@ from batchchat.compress import compression_of
 from batchchat.errors import ConfigError, ResultsFileError
 from batchchat.ids import IdTable
 from batchchat.prices import PriceList
-from batchchat.records import InputFault, Outcome, Prompt, Usage
+from batchchat.records import InputFault, Prompt, Usage
 from batchchat.results.codec import Damage, find_damage, iter_decoded
+from batchchat.results.figures import AnswerFigures, figures_of, read_figures
 from batchchat.results.files import RunFiles
 from batchchat.results.lock import Holder, is_locked, read_holder
-from batchchat.results.scan import Judged, RawLine, iter_raw_lines, judge
+from batchchat.results.scan import RawLine, iter_raw_lines, judge
 from batchchat.results.stored import outcome_from_object
 from batchchat.results.summary import read_summary
 
 __all__ = ["RunStatus", "read_answered", "read_status"]
+
+# What a line without a time that can be read has.
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class RunStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -167,13 +171,16 @@ class _Answers:
         if isinstance(line, Damage):
             self.torn += not (self._running and line.kind == "cut")
             return
+        if line.ended and (figures := read_figures(line.data)) is not None:
+            self._add_answer(figures)
+            return
         judged = judge(line)
         if judged.kind == "foreign":
             raise ResultsFileError(
                 f"{path}:{line.number}: expected a result with id and response, found something else"
             )
         if judged.kind == "answer":
-            self._add_answer(judged)
+            self._add_answer(figures_of(outcome_from_object(judged.obj or {})))
         elif judged.kind != "blank" and (line.ended or not self._running):
             self.torn += 1
 
@@ -190,28 +197,25 @@ class _Answers:
             return None
         return (len(self.ids) - 1) / (self.last - self.first).total_seconds()
 
-    def _add_answer(self, judged: Judged) -> None:
-        outcome = outcome_from_object(judged.obj or {})
-        if not self.ids.add(outcome.id):
+    def _add_answer(self, answer: AnswerFigures) -> None:
+        if not self.ids.add(answer.id):
             self.duplicates += 1
             return
-        self._add_cost(outcome)
-        at = outcome.finished_at
-        if at.timestamp() > 0:
-            self.first = at if self.first is None else min(self.first, at)
-            self.last = at if self.last is None else max(self.last, at)
+        if not answer.reused:
+            self._add_cost(answer)
+        at = answer.finished_at
+        if at > _NEVER:
+            self.first = at if self.first is None or at < self.first else self.first
+            self.last = at if self.last is None or at > self.last else self.last
             self._lately += self._began is not None and at >= self._began
 
-    def _add_cost(self, outcome: Outcome) -> None:
-        if outcome.reused_from is not None:
-            return
-        completion = outcome.completion
-        if completion is None or completion.usage is None:
+    def _add_cost(self, answer: AnswerFigures) -> None:
+        if answer.usage is None:
             self.without_usage += 1
             return
-        asked = [source.get("model") for source in (outcome.variant, outcome.line) if source]
-        models = [name for name in (*asked, self._model, completion.model) if isinstance(name, str) and name]
-        self._spending.spend(completion.usage, self._prices.first_price(models or [None]), next(iter(models), None))
+        # The job's model is asked for where neither the line nor its variant names one.
+        models = [name for name in (*answer.asked, self._model, answer.model) if name]
+        self._spending.spend(answer.usage, self._prices.first_price(models or [None]), next(iter(models), None))
 
 
 class _Failures:

@@ -2,6 +2,7 @@
 
 import gzip
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import orjson
@@ -11,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchchat.jsonl import dump_line
-from batchchat.results import fingerprint_value, open_journal, outcome_to_batch_object, run_files
+from batchchat.results import fingerprint_value, open_journal, outcome_from_object, outcome_to_batch_object, run_files
+from batchchat.results.figures import figures_of, read_figures
 from batchchat.results.quick import read_answers
 from batchchat.results.scan import RawLine, judge
 from tests.result_lines import FINGERPRINT, answer, answered
@@ -80,6 +82,49 @@ def test_each_oddity_at_each_place_is_left_to_the_close_look(form, bits):
             judged = judge(RawLine(2, 0, odd, True))
             assert judged.kind == "answer"
             assert taken == [(judged.stored.id, fingerprint_value(judged.stored.fingerprint).to_bytes(8, "big"))]
+
+
+FIGURES = (
+    *(
+        b'"usage":{},',
+        b'"usage":null,',
+        b'"usage":{"input_tokens":1.0},',
+        b'"usage":{"input_tokens":true},',
+        b'"usage":7,',
+    ),
+    *(
+        b'"usage":{"estimated":1},',
+        b'"usage":{"output_tokens":5,"estimated":true,"more":[1]},',
+        b'"model":"",',
+        b'"model":5,',
+    ),
+    *(
+        b'"input":{"model":"m"},',
+        b'"input":{"model":""},',
+        b'"input":{"model":5},',
+        b'"input":null,',
+        b'"input":"text",',
+    ),
+    *(b'"finished_at":"2026-11-25T10:03:11",', b'"finished_at":"2026-11-25T10:03:11+02:00",', b'"finished_at":5,'),
+    *(b'"finished_at":"never",', b'"variant":{"model":"v"},', b'"reused_from":{"id":"x"},', b'"tool_calls":[1],'),
+)
+
+
+@pytest.mark.parametrize("bits", [*BITS, *FIGURES])
+def test_figures_read_quickly_are_those_of_the_whole_outcome(bits):
+    """At each place of the line and, so that the later of two keys counts, behind its last one."""
+    line = LINES["flat"][:-1]
+    taken = 0
+    for odd in (line, *(line[:at] + bits + line[at:] for at in range(len(line))), line[:-1] + b"," + bits[:-1] + b"}"):
+        if (figures := read_figures(odd)) is not None:
+            judged = judge(RawLine(2, 0, odd, True))
+            assert judged.kind == "answer"
+            closely = figures_of(outcome_from_object(judged.obj))
+            # A time with more digits than six is cut in one place and rounded in the other.
+            assert abs(figures.finished_at - closely.finished_at) <= timedelta(microseconds=1)
+            assert figures == closely._replace(finished_at=figures.finished_at)
+            taken += 1
+    assert taken
 
 
 @pytest.mark.parametrize(

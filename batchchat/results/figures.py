@@ -1,0 +1,75 @@
+"""What ``status`` adds up of an answer: of ordinary lines read without making objects of anything else."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import msgspec
+
+from batchchat.records import Outcome, PromptId, Usage
+
+__all__ = ["AnswerFigures", "figures_of", "read_figures"]
+
+_NULL, _NO_USAGE = msgspec.Raw(b"null"), Usage()
+
+
+class AnswerFigures(NamedTuple):
+    """Of one answer.
+
+    Attributes:
+        asked: Models that the line's variant and the line itself name.
+        model: The one that answered.
+        reused: Whether it was taken from another prompt or run, and cost nothing.
+    """
+
+    id: PromptId
+    finished_at: datetime
+    usage: Usage | None
+    asked: tuple[str, ...]
+    model: str | None
+    reused: bool
+
+
+class _Input(msgspec.Struct, gc=False):
+    model: str | None = None
+
+
+class _Line(msgspec.Struct, gc=False):
+    """A flat line that nothing is odd about."""
+
+    id: PromptId
+    response: msgspec.Raw
+    finished_at: datetime
+    error: None = None
+    model: str | None = None
+    usage: Usage | None = None
+    input: _Input | None = None
+    custom_id: msgspec.UnsetType = msgspec.UNSET
+    reused_from: msgspec.UnsetType = msgspec.UNSET
+    variant: msgspec.UnsetType = msgspec.UNSET
+
+
+_read: Callable[[bytes], _Line] = msgspec.json.Decoder(_Line).decode
+
+
+def read_figures(line: bytes) -> AnswerFigures | None:
+    """The figures of an ordinary answer of the flat form; None for every other line, which ``judge`` looks at."""
+    try:
+        if not line.isascii():
+            line.decode()
+        read = _read(line)
+    except (ValueError, RecursionError):
+        return None
+    if read.id == "" or read.response == _NULL or read.usage == _NO_USAGE or read.finished_at.tzinfo is not UTC:
+        return None
+    asked = () if read.input is None or not read.input.model else (read.input.model,)
+    return AnswerFigures(read.id, read.finished_at, read.usage, asked, read.model, False)
+
+
+def figures_of(outcome: Outcome) -> AnswerFigures:
+    """The figures of an answer that was read as a whole."""
+    completion = outcome.completion
+    names = [source.get("model") for source in (outcome.variant, outcome.line) if source]
+    asked = tuple(name for name in names if isinstance(name, str) and name)
+    usage, model = (None, None) if completion is None else (completion.usage, completion.model)
+    return AnswerFigures(outcome.id, outcome.finished_at, usage, asked, model, outcome.reused_from is not None)
