@@ -302,8 +302,9 @@ class JobRun:
         keep = self._admission.in_flight
         # Answers that are shared need no slot.
         slots = None if job.dedup or job.reuse else self._slots.slots
-        metered: Source[ToDo] = self._slots.metered(source)
-        self._pool = WorkerPool(metered, handle, tasks=2 * self._slots.most, keep=keep, slots=slots)
+        metered: Source[ToDo]
+        metered, handled = self._slots.metered(source, handle)
+        self._pool = WorkerPool(metered, handled, tasks=2 * self._slots.most, keep=keep, slots=slots)
         if self._worker is not None and (second_s := job.stragglers.second_attempt_s):
             self._pool.ended = self._worker.allow_second_attempts(second_s, lambda: source.exhausted)
         delivery = Delivery(

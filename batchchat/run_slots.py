@@ -1,7 +1,7 @@
 """The slots of a run: one for each prompt that may be in flight."""
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
 
 from batchchat.descriptors import fit_concurrency
 from batchchat.pool import Source
@@ -40,6 +40,8 @@ class RunSlots:
         """Prompts that may be in flight now."""
         return self.most
 
-    def metered(self, source: Source[T]) -> Source[T]:
-        """The source for the tasks of a pool, of which there are enough for the most slots."""
-        return source
+    def metered(
+        self, source: Source[T], handle: Callable[[Any], Awaitable[None]]
+    ) -> tuple[Source[T], Callable[[Any], Awaitable[None]]]:
+        """The source for the tasks of a pool, of which there are enough for the most slots, and what they do."""
+        return source, handle

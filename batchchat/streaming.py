@@ -140,10 +140,11 @@ class _Feed:
             with suppress(Abandoned):
                 await worker.complete_prompt(item, fingerprint(item), lambda outcome: self._give(outcome, pool))
 
-        metered: Source[Prompt | Outcome] = self.slots.metered(source)
+        metered: Source[Prompt | Outcome]
+        metered, handled = self.slots.metered(source, handle)
         self._pool = pool = WorkerPool(
             metered,
-            handle,
+            handled,
             tasks=2 * self.slots.most,
             keep=self.admission.in_flight,
             slots=self.slots.slots,

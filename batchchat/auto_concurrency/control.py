@@ -93,7 +93,8 @@ class ConcurrencyControl:
         """
         self.forget(sent)
         cuts = self.ceiling.cuts
-        if self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s):
+        rush = self.state == "start"
+        if self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s, rush=rush):
             before, most = self.limit, self.ceiling.most or 1
             if self.ceiling.cuts > cuts and self.state != "try":
                 self._cut(f"the service refuses requests; {most} in flight, not {before}")

