@@ -5,11 +5,10 @@ Everything here runs on the loop's monotonic clock, read anew each time; a step 
 
 import asyncio
 import math
-import random
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from batchchat.durations import Rate
 from batchchat.holds import Holds
@@ -19,9 +18,12 @@ from batchchat.rate_headers import RateHeaders
 from batchchat.rate_windows import Pace, Send, TokenBudget, pace_margins
 from batchchat.sent_history import SentHistory
 
+if TYPE_CHECKING:
+    from aiolimiter import AsyncLimiter
+
 __all__ = ["Limiter", "Send", "pace_margins"]
 
-# After a pause, the requests that waited go out this far apart on average, but within a second.
+# After a pause, the requests that waited go out this far apart, but within a second.
 _SPREAD_S = 0.001
 _TICK_S = 0.001
 
@@ -52,7 +54,7 @@ class Limiter:
         self._there_since = 0.0  # requests have waited without a break, for nothing but the rates
         self._paused_until = 0.0
         self._spread_until = 0.0
-        self._gap_s = 0.0
+        self._crowd: AsyncLimiter | None = None
         self._holds = Holds()
         self._history = SentHistory()
         self._in_transit = 0
@@ -193,7 +195,7 @@ class Limiter:
         if until > self._paused_until:
             self._paused_until = until
             self._spread_until = until + min(1.0, max(0.05, seconds / 4))
-            self._gap_s = 0.0  # known when the pause is over and the crowd has gathered
+            self._crowd = None  # its pace is known when the pause is over and it has gathered
         return longer
 
     @property
@@ -302,10 +304,12 @@ class Limiter:
                 await self._moved.wait()
 
     async def _spread(self, now: float) -> None:
-        """A short random wait each, while the crowd that a pause held back goes out."""
+        """Its turn in the crowd that a pause held back."""
         if now >= self._spread_until or self._waiting == 1:
             self._spread_until = 0.0
             return
-        if not self._gap_s:
-            self._gap_s = min(_SPREAD_S, (self._spread_until - now) / max(1, self._waiting))
-        await asyncio.sleep(random.uniform(0, 2 * self._gap_s))
+        if self._crowd is None:
+            from aiolimiter import AsyncLimiter  # needed by runs that were told to wait, and by no other
+
+            self._crowd = AsyncLimiter(1, min(_SPREAD_S, (self._spread_until - now) / self._waiting))
+        await self._crowd.acquire()
