@@ -150,7 +150,7 @@ class _Run:
         Raises:
             FaultyInputError: Lines are faulty.
         """
-        columns = Columns(RESULT_COLUMNS if self._is_result else ())
+        columns = Columns(RESULT_COLUMNS if self._is_result else (), names_only=self._form != "parquet")
         for line_number, line in self._source.lines(self._losses):
             try:
                 if isinstance(line, str):
@@ -248,12 +248,15 @@ class _TableWriter:
         row = line
         if self._is_result:
             row = result_to_row(line)
-            tell_row_losses(line, row, lambda what, fate: self._losses.tell(self._form, what, fate))
+            tell_row_losses(line, row, self._say)
         if self._parquet is None:
             self._file.write(self._csv.row(row))
         else:
             self._parquet.write(row)
         return True
+
+    def _say(self, what: str, fate: str) -> None:
+        self._losses.tell(self._form, what, fate)
 
     def close(self) -> None:
         if self._parquet is not None:

@@ -12,6 +12,8 @@ __all__ = ["CsvWriter", "Formulas", "read_prompt_cells", "read_result_cells"]
 
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 _NUMBER = re.compile(r"[+-]\d+(\.\d*)?([eE][+-]?\d+)?", re.ASCII)
+# Integers that take no detour: longer ones have a way of their own to be written.
+_INT_BITS = 64
 _PROMPT_JSON = ("messages", "turns", "params")
 _PROMPT_OPTIONAL = (*_PROMPT_JSON, "prompt", "system", "model", "chat_id")
 
@@ -65,6 +67,8 @@ class CsvWriter:
         self._names, self._delimiter, self._losses, self._form = names, delimiter, losses, form
         self._escape = escape_formulas
         self._is_result = is_result_table(names)
+        # Columns in which an empty cell reads back as null, or as a field that is not there.
+        self._may_be_empty = frozenset(RESULT_COLUMNS if self._is_result else _PROMPT_OPTIONAL)
         self.formulas = Formulas()
 
     def header(self) -> bytes:
@@ -84,15 +88,19 @@ class CsvWriter:
 
     def row(self, row: Mapping[str, Any]) -> bytes:
         """The line of a row."""
-        return self._line([self._cell(name, row) for name in self._names]) if self._names else b""
+        get, may_be_empty = row.get, self._may_be_empty
+        cells = ["" if get(name) is None and name in may_be_empty else self._cell(name, row) for name in self._names]
+        return self._line(cells) if self._names else b""
 
     def _line(self, cells: list[str]) -> bytes:
-        text = self._delimiter.join(map(self._quoted, cells))
+        quoted = self._quoted
+        text = self._delimiter.join([cell and quoted(cell) for cell in cells])
         # A line without a character is no row for readers.
         return (text or '""').encode() + b"\n"
 
     def _quoted(self, cell: str) -> str:
-        if cell and (any(mark in cell for mark in (self._delimiter, '"', "\n", "\r")) or not cell[0].isprintable()):
+        has_mark = self._delimiter in cell or '"' in cell or "\n" in cell or "\r" in cell
+        if has_mark or (cell and not cell[0].isprintable()):
             return '"' + cell.replace('"', '""') + '"'
         return f'"{cell}"' if cell != cell.strip() else cell
 
@@ -104,12 +112,14 @@ class CsvWriter:
             return self._text(value, self._losses.line_number)
         known = self._is_result and name in RESULT_COLUMNS
         if value is None:
-            if not known and (self._is_result or name not in _PROMPT_OPTIONAL):
+            if name not in self._may_be_empty:
                 what = f"null in {name!r}" if name in row else f"no {name!r}"
                 self._losses.tell(self._form, what, "which reads back as empty text")
             return ""
         if not (known and _reads_back(name, value)) and not (not self._is_result and name in _PROMPT_JSON):
             self._losses.tell(self._form, f"{json_type(value)} in {name!r}", "which reads back as text")
+        if type(value) is int and value.bit_length() < _INT_BITS:
+            return str(value)
         return dump_line({"": value})[4:-2].decode()
 
     def _tell_empty(self, name: str) -> None:

@@ -8,7 +8,13 @@ import msgspec
 
 from batchchat.providers.status import status_error
 from batchchat.records import Failure
-from batchchat.results import outcome_from_object, outcome_to_batch_object, outcome_to_object, parse_stored
+from batchchat.results import (
+    is_stored,
+    is_whole_as_batch,
+    outcome_from_object,
+    outcome_to_batch_object,
+    outcome_to_object,
+)
 
 __all__ = ["check_result", "read_openai_result", "write_openai_result"]
 
@@ -21,7 +27,7 @@ def check_result(obj: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: It is no result.
     """
-    if parse_stored(obj) is None:
+    if not is_stored(obj):
         names = ", ".join(repr(name) for name in list(obj)[:20]) or "none"
         raise ValueError(f"expected a result with 'id' and 'response', found the fields {names}")
     return obj
@@ -53,8 +59,9 @@ def write_openai_result(line: dict[str, Any], tell: Callable[[str, str], None]) 
         ValueError: It is no result.
     """
     check_result(line)
-    obj = outcome_to_batch_object(outcome_from_object(line))
-    back = read_openai_result(obj)
+    outcome = outcome_from_object(line)
+    obj = outcome_to_batch_object(outcome)
+    back = outcome_to_object(outcome) if is_whole_as_batch(outcome) else read_openai_result(obj)
     for name, value in line.items():
         if name not in back:
             tell(repr(name), "which OpenAI batch lines cannot hold")

@@ -5,6 +5,7 @@ of the input. A row has every column of the first group, null where the line has
 """
 
 from collections.abc import Callable, Iterable, Mapping
+from itertools import chain, combinations
 from typing import Any
 
 from batchchat.jsonl import dump_line, json_type
@@ -62,7 +63,9 @@ RESULT_COLUMNS: dict[str, str] = {
 JSON_COLUMNS = frozenset(name for name, kind in RESULT_COLUMNS.items() if kind == "json")
 _OPTIONAL = ("responses", "tool_calls", "choices", "parsed", "value", "reused_from", "variant")
 _PLAIN = tuple(name for name in RESULT_COLUMNS if name not in _USAGE and name not in _ERROR)
-_KNOWN = frozenset((*_PLAIN, "error", "usage", "input"))
+_NESTED = frozenset(("error", "usage", "input"))
+_EMPTY_ROW: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
+_IN_PLACE = frozenset(_PLAIN)
 # Keys of a line in their order; ``*`` stands for those that are not known here.
 _LINE_ORDER = (
     "id", "response", "responses", "tool_calls", "choices", "parsed", "value", "error", "finish_reason", "model",
@@ -83,20 +86,18 @@ def result_to_row(obj: Mapping[str, Any]) -> dict[str, Any]:
         ValueError: A part is not what it should be, or a key has the name of a column.
     """
     error, usage, given = (_object(obj, name) for name in ("error", "usage", "input"))
-    row: dict[str, Any] = {}
-    for name in RESULT_COLUMNS:
-        if name in _ERROR:
-            row[name] = error.get(_ERROR[name])
-        elif name in _USAGE:
-            row[name] = usage.get(_USAGE[name])
-        else:
-            row[name] = obj.get(name)
+    row = _EMPTY_ROW.copy()
     for name, value in obj.items():
-        if name in _KNOWN:
-            continue
-        if name in row or name.startswith(INPUT_PREFIX):
-            raise ValueError(f"found the key {name!r}, which is the name of another column; expected another name")
-        row[name] = value
+        if name in _IN_PLACE:
+            row[name] = value
+        elif name not in _NESTED:
+            if name in row or name.startswith(INPUT_PREFIX):
+                raise ValueError(f"found the key {name!r}, which is the name of another column; expected another name")
+            row[name] = value
+    for part, columns in ((error, _ERROR), (usage, _USAGE)):
+        if part:
+            for column, name in columns.items():
+                row[column] = part.get(name)
     for name, value in given.items():
         row[INPUT_PREFIX + name] = value
     return row
@@ -122,6 +123,8 @@ def row_to_result(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def tell_row_losses(line: Mapping[str, Any], row: Mapping[str, Any], tell: Callable[[str, str], None]) -> None:
     """Tells what of a result line its row has no place for: null in optional keys, keys that no run writes."""
+    if _is_ordinary(line):
+        return
     back = row_to_result(row)
     if dump_line(back) == dump_line(line):
         return
@@ -136,6 +139,32 @@ def tell_row_losses(line: Mapping[str, Any], row: Mapping[str, Any], tell: Calla
     known = [name for name in back if name in line]
     if known != [name for name in line if name in back]:
         tell("fields in another order than a run writes", "which the columns of results cannot hold")
+
+
+def _is_ordinary(line: Mapping[str, Any]) -> bool:
+    """Whether a look at the line's shape tells that ``row_to_result`` makes the same of its row; most lines pass."""
+    if tuple(line) not in _ORDINARY_ORDERS:
+        return False
+    for name in _OPTIONAL:
+        if name in line and line[name] is None:
+            return False
+    error, usage = line["error"], line["usage"]
+    if error is not None and (tuple(error) != _ERROR_KEYS or error["type"] is None):
+        return False
+    if usage is not None and (tuple(usage) not in _USAGE_ORDERS or None in usage.values()):
+        return False
+    return bool(line["input"] is None or line["input"])
+
+
+def _orders(names: tuple[str, ...], optional: tuple[str, ...]) -> frozenset[tuple[str, ...]]:
+    """Every choice of the optional names among the others, in their order."""
+    left_out = chain.from_iterable(combinations(optional, count) for count in range(len(optional) + 1))
+    return frozenset(tuple(name for name in names if name not in absent) for absent in left_out)
+
+
+_ERROR_KEYS = tuple(_ERROR.values())
+_USAGE_ORDERS = _orders(tuple(_USAGE.values()), ("cached_tokens", "reasoning_tokens", "estimated"))
+_ORDINARY_ORDERS = _orders(tuple(name for name in _LINE_ORDER if name != "*"), _OPTIONAL)
 
 
 def _gathered(row: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

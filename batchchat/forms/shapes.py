@@ -84,13 +84,17 @@ class Shape:
 class Columns:
     """Columns of a table, found by going through its rows once.
 
+    Args:
+        first: Columns that are there whatever the rows have.
+        names_only: Leave the shapes empty, for tables whose cells have no types.
+
     Attributes:
         shapes: Each column's values, in the columns' order.
         rows: Rows seen.
     """
 
-    def __init__(self, first: Iterable[str] = ()) -> None:
-        self._names = list(first)
+    def __init__(self, first: Iterable[str] = (), *, names_only: bool = False) -> None:
+        self._names, self._names_only = list(first), names_only
         self.shapes: dict[str, Shape] = {name: Shape() for name in self._names}
         self.rows = 0
         self._present: dict[str, int] = dict.fromkeys(self._names, 0)
@@ -112,6 +116,8 @@ class Columns:
         if keys not in self._orders:
             self._place(keys)
         self.rows += 1
+        if self._names_only:
+            return
         for name, value in row.items():
             self._present[name] += 1
             self.shapes[name].add(value)

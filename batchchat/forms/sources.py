@@ -3,7 +3,7 @@
 import os
 import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -73,22 +73,29 @@ class Source:
             PromptFileError: The file as a whole.
         """
         rows, self._again = self._again or self._rows(), None
+        flat = self._reader(losses)
         for line_number, row in rows:
             losses.line_number = line_number
             if isinstance(row, str):
                 yield line_number, row
                 continue
             try:
-                yield line_number, self._flat(row, losses)
+                yield line_number, flat(row)
             except ValueError as error:
                 yield line_number, str(error)
 
-    def _flat(self, row: dict[str, Any], losses: Losses) -> dict[str, Any]:
+    def _reader(self, losses: Losses) -> Callable[[dict[str, Any]], dict[str, Any]]:
+        """What makes a flat line of a row."""
         if self._table is None:
-            return self._line_form.read(row, lambda what, fate: losses.tell(self.form, what, fate))
+            read = self._line_form.read
+
+            def tell(what: str, fate: str) -> None:
+                losses.tell(self.form, what, fate)
+
+            return lambda row: read(row, tell)
         if self.kind == "results":
-            return row_to_result(row) if self._table == "parquet" else read_result_cells(row)
-        return row if self._table == "parquet" else read_prompt_cells(row)
+            return row_to_result if self._table == "parquet" else read_result_cells
+        return (lambda row: row) if self._table == "parquet" else read_prompt_cells
 
     def _find_form(self) -> tuple[str, Kind]:
         rows = self._rows()

@@ -7,12 +7,12 @@ if TYPE_CHECKING:
     from batchchat.results.appender import Fsync, WriteFailedError
     from batchchat.results.files import RunFiles, free_space_bytes, name_files, run_files
     from batchchat.results.journal import Journal, JournalCounts, open_journal
-    from batchchat.results.lines import Carry, Form, outcome_to_batch_object, outcome_to_object
+    from batchchat.results.lines import Carry, Form, is_whole_as_batch, outcome_to_batch_object, outcome_to_object
     from batchchat.results.lock import Holder
     from batchchat.results.reading import Repair
     from batchchat.results.rescue import take_in_spills
     from batchchat.results.status import RunStatus, read_answered, read_status
-    from batchchat.results.stored import StoredLine, fingerprint_value, outcome_from_object, parse_stored
+    from batchchat.results.stored import StoredLine, fingerprint_value, is_stored, outcome_from_object, parse_stored
     from batchchat.results.summary import process_keys, read_summary, write_summary
     from batchchat.results.writer import ErrorsWriter, ResultsWriter
 
@@ -32,6 +32,8 @@ __all__ = [
     "WriteFailedError",
     "fingerprint_value",
     "free_space_bytes",
+    "is_stored",
+    "is_whole_as_batch",
     "name_files",
     "open_journal",
     "outcome_from_object",
@@ -65,6 +67,8 @@ _HOME = {
     "free_space_bytes": "files",
     "name_files": "files",
     "open_journal": "journal",
+    "is_stored": "stored",
+    "is_whole_as_batch": "lines",
     "outcome_from_object": "stored",
     "outcome_to_batch_object": "lines",
     "outcome_to_object": "lines",

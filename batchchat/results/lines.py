@@ -8,7 +8,7 @@ import msgspec
 
 from batchchat.records import Completion, Failure, Outcome, Usage
 
-__all__ = ["Carry", "Form", "outcome_to_batch_object", "outcome_to_object"]
+__all__ = ["Carry", "Form", "is_whole_as_batch", "outcome_to_batch_object", "outcome_to_object"]
 
 Form = Literal["flat", "openai-batch"]
 Carry = Literal["all", "none"] | tuple[str, ...]
@@ -84,6 +84,16 @@ def outcome_to_batch_object(outcome: Outcome, *, carry: Carry = "all") -> dict[s
         "error": None if error is None else {"code": error.type, "message": error.message},
         "batchchat": ours,
     }
+
+
+def is_whole_as_batch(outcome: Outcome) -> bool:
+    """Whether the OpenAI Batch form surely holds all of the outcome, known without reading it back."""
+    completion = outcome.completion
+    if completion is None or completion.text is None or completion.tool_calls or completion.choices is not None:
+        return False
+    usage = completion.usage
+    counted = usage is None or (_is_whole(usage) and not usage.estimated)
+    return counted and bool(completion.model) and completion.finish_reason in _HOSTED_REASONS
 
 
 def _carried(outcome: Outcome, carry: Carry) -> dict[str, Any] | None:

@@ -12,7 +12,7 @@ from batchchat.input_lines import MOST_ID_BITS
 from batchchat.records import Completion, Failure, Outcome, PromptId, Usage
 from batchchat.results.lines import Form
 
-__all__ = ["StoredLine", "fingerprint_value", "outcome_from_object", "parse_stored"]
+__all__ = ["StoredLine", "fingerprint_value", "is_stored", "outcome_from_object", "parse_stored"]
 
 _ERROR_TYPES: tuple[str, ...] = get_args(ErrorType)
 
@@ -48,6 +48,13 @@ def parse_stored(obj: Mapping[str, Any]) -> StoredLine | None:
         answered=answered,
         form="flat",
     )
+
+
+def is_stored(obj: Mapping[str, Any]) -> bool:
+    """Whether ``parse_stored`` takes the object for a result line."""
+    if "response" in obj and "custom_id" not in obj:
+        return _is_id(obj.get("id"))
+    return parse_stored(obj) is not None
 
 
 def outcome_from_object(obj: Mapping[str, Any]) -> Outcome:

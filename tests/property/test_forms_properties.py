@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from batchchat.csv_rows import iter_rows
 from batchchat.errors import BatchchatError
-from batchchat.forms import Conversion, convert
+from batchchat.forms import Conversion, convert, openai_results, result_rows
 from batchchat.forms.anthropic import read_anthropic_line, write_anthropic_line
 from batchchat.forms.asks import Asker, AskSettings
 from batchchat.forms.bedrock import read_bedrock_line, write_bedrock_line, write_converse_line
@@ -22,7 +22,7 @@ from batchchat.forms.csv_table import CsvWriter
 from batchchat.forms.losses import Losses
 from batchchat.forms.openai_batch import read_batch_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import read_openai_result, write_openai_result
-from batchchat.forms.result_rows import result_to_row, row_to_result
+from batchchat.forms.result_rows import result_to_row, row_to_result, tell_row_losses
 from batchchat.forms.service_results import read_anthropic_result, read_bedrock_result
 from batchchat.forms.shapes import Columns
 from batchchat.jsonl import dump_line
@@ -184,3 +184,50 @@ def test_each_place_with_each_type_is_read_or_told(case: str) -> None:
                 change(line)
             except ValueError as error:
                 assert "expected" in str(error) or "found" in str(error), (path, value, str(error))
+
+
+FULL = {"id": "a", "response": "x", "responses": ["x"], "tool_calls": [{}], "choices": ["x"], "parsed": {}, "value": "v", "error": None, "finish_reason": "stop", "model": "m", "usage": {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 0, "reasoning_tokens": 1, "estimated": True}, "attempts": 1, "latency_s": 1, "first_delta_s": None, "finished_at": "2026-01-01T00:00:00.000Z", "provider": "p", "index": 0, "fingerprint": "f", "reused_from": {"id": 1}, "variant": {"sample": 1}, "input": {"prompt": "q"}}  # fmt: skip
+
+
+def changed_lines() -> Iterator[dict[str, Any]]:
+    """Results with each place left out, moved to the end, or holding each type, and with one key more."""
+    for example in (FLAT, FAILED, FULL, FLAT | {"extra": 1}):
+        yield copy.deepcopy(example)
+        for path in places(example):
+            for value in (..., "moved", None, True, 5, 0.5, "", "x", [], [None], {}, {"x": 5}):
+                line = copy.deepcopy(example)
+                holder: Any = line
+                for key in path[:-1]:
+                    holder = holder[key]
+                kept = holder[path[-1]]
+                if value is ... or (value == "moved" and isinstance(holder, dict)):
+                    del holder[path[-1]]
+                if value is not ...:
+                    holder[path[-1]] = kept if value == "moved" else value
+                yield line
+
+
+def outcomes() -> list[Any]:
+    """What becomes of each changed line in both directions: what is written and told, or the fault."""
+    found: list[Any] = []
+
+    def tell(what: str, fate: str) -> None:
+        found.append((what, fate))
+
+    for line in changed_lines():
+        try:
+            tell_row_losses(line, result_to_row(line), tell)
+        except ValueError as error:
+            found.append(str(error))
+        try:
+            found.append(dump_line(write_openai_result(line, tell)))
+        except ValueError as error:
+            found.append(str(error))
+    return found
+
+
+def test_looking_at_a_lines_shape_tells_what_reading_it_back_tells(monkeypatch: pytest.MonkeyPatch) -> None:
+    quick = outcomes()
+    monkeypatch.setattr(result_rows, "_is_ordinary", lambda line: False)
+    monkeypatch.setattr(openai_results, "is_whole_as_batch", lambda outcome: False)
+    assert quick == outcomes()
