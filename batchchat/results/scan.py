@@ -148,9 +148,9 @@ def _judge_text(text: bytes, core: bytes) -> Judged:
 
 
 def looks_like_ours(data: bytes) -> bool:
-    """Whether the first line of a file may be what is left of a result of ours: its start, or zero bytes."""
-    begin = data.lstrip(b"\xef\xbb\xbf")[: len(_OURS)]
-    return not data.strip(b"\0") or data.startswith(b"\0") or _OURS.startswith(begin)
+    """Whether the first line of a file may be what is left of a result of ours: its start, zero bytes, or both."""
+    begin = data.removeprefix(b"\xef\xbb\xbf").rstrip(b"\0")[: len(_OURS)]
+    return data.startswith(b"\0") or _OURS.startswith(begin)
 
 
 def _is_json(text: bytes) -> bool:

@@ -102,6 +102,19 @@ def test_zero_bytes_behind_a_whole_line_do_not_cost_its_answer(tmp_path):
     assert "b" in journal.completed
 
 
+@pytest.mark.parametrize("kept", range(13))
+@pytest.mark.parametrize("zeros", [1, 25, 4096])
+def test_first_line_that_ends_in_zero_bytes_wherever_it_was_cut_is_ours(tmp_path, kept, zeros):
+    """After a power loss a file may have its length and only the first bytes of what was written to it."""
+    path = tmp_path / "r.jsonl"
+    content = answer("a")[:kept] + b"\0" * zeros
+    path.write_bytes(content)
+    journal = opened(path)
+    assert path.read_bytes() == b""
+    assert torn_of(path) == content + b"\n"
+    assert len(journal.completed) == 0
+
+
 def test_blank_lines_and_carriage_returns_are_left_alone(tmp_path):
     path = tmp_path / "r.jsonl"
     content = b"\xef\xbb\xbf" + answer("a")[:-1] + b"\r\n\n" + answer("b")
