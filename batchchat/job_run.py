@@ -15,11 +15,11 @@ from batchchat.control.run_control import RunControl
 from batchchat.delivery import Delivery
 from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fingerprints import fingerprint_of
+from batchchat.input_survey import InputSurvey
 from batchchat.job_setup import (
     answer_rule,
     checked_files,
     fault_outcome,
-    is_input,
     make_meter,
     make_provider,
     make_rules,
@@ -28,25 +28,24 @@ from batchchat.job_setup import (
     warnings,
 )
 from batchchat.limit_scope import make_limiter
-from batchchat.look_ahead import Found, LookAhead, first_lines, may_look_ahead
+from batchchat.look_ahead import Found, LookAhead
 from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, Source, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.records import InputFault, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.run_output import RunOutput, close_output, open_output
+from batchchat.run_report import EXIT_CODES, final_report
 from batchchat.run_signals import RunSignals
 from batchchat.shared_answers import AnswerStore, Ask, SharedAnswers
 from batchchat.shown_settings import shown_settings
 from batchchat.stopping import StopReason, StopRules
-from batchchat.survey import Survey, ToDo, mismatch, survey_input, to_do
+from batchchat.survey import Survey, ToDo, to_do
 from batchchat.tally import Tally
 from batchchat.window_watch import WindowWatch
 from batchchat.worker import Worker
 
 __all__ = ["JobRun"]
-
-_EXIT_CODES = {"service": 4, "limit": 5, "results": 6, "input": 3, "interrupted": 130, "terminated": 143}
 
 # Of a run's deadline, what is on the wire has the last part to finish: this share, at most the grace time.
 _SHARE_TO_FINISH = 0.05
@@ -58,7 +57,6 @@ class JobRun:
     def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str]) -> None:
         self._job, self._observer = job, observer
         self._files = checked_files(job)
-        self._errors_are_input = is_input(self._files.errors, job)
         self._stop_reason: StopReason | None = None
         self._pool: WorkerPool[ToDo] | None = None
         self._worker: Worker | None = None
@@ -77,7 +75,15 @@ class JobRun:
         self._tally = Tally()
         self._rules = StopRules()
         self._exit_code: int | None = None
-        self._looks_ahead = False
+        self._survey = InputSurvey(
+            job,
+            self._files,
+            self._reader,
+            fingerprint=self._fingerprint,
+            check=self.check_prompt,
+            notice=lambda sentence: observer.notice(sentence, 0),
+            stopped=lambda: self._stop_reason is not None,
+        )
         self._total: int | None = None
         self._settings = shown_settings(job)
         self._control = RunControl(
@@ -104,7 +110,7 @@ class JobRun:
                 for sentence in output.repairs:
                     self._observer.notice(sentence, 0)
                 async with self._control:
-                    survey = await self._survey(output)
+                    survey = await self._survey.read(output)
                     with AnswerStore() as store:
                         await self._load_answers(store, survey)
                         await self._run_pool(output, survey, store)
@@ -113,7 +119,7 @@ class JobRun:
                 if timer is not None:
                     timer.cancel()
                 # An errors file that is asked again and was not asked to its end holds what is still to be asked.
-                keep_errors = self._errors_are_input and not whole
+                keep_errors = self._survey.errors_are_input and not whole
                 troubles = await close_output(output, keep_errors=keep_errors)
             if keep_errors:
                 self._observer.notice(
@@ -150,49 +156,11 @@ class JobRun:
         if self._pool is not None:
             self._pool.abort()
 
-    async def _survey(self, output: RunOutput) -> Survey | None:
-        """Checks the whole input before the first request; a stream cannot be, it is checked as it comes."""
-        if not self._reader.reiterable:
-            return None
-        self._looks_ahead = not len(output.completed) and may_look_ahead(self._job)
-        found = await asyncio.to_thread(
-            survey_input,
-            first_lines(self._reader) if self._looks_ahead else self._reader,
-            output.completed,
-            self._fingerprint,
-            on_change=self._job.on_change,
-            cancelled=lambda: self._stop_reason is not None,
-            check=self.check_prompt,
-        )
-        if self._stop_reason is not None:
-            return None
-        if found.faults and not self._job.lenient:
-            raise found.fault_error()
-        if self._looks_ahead:
-            return None
-        if not found.faults:
-            self._reader.trust()
-        unknown = len(output.completed) - found.completed - len(found.changed)
-        if unknown > 0 and not self._errors_are_input and self._job.limit is None and self._job.sample is None:
-            self._observer.notice(
-                f"{unknown} stored answers belong to no prompt of this input; they stay as they are", 0
-            )
-        if found.changed:
-            if self._job.on_change == "error":
-                raise mismatch(found.changed[0], len(found.changed))
-            await asyncio.to_thread(output.redo, found.changed)
-            self._observer.notice(
-                f"{len(found.changed)} stored answers no longer fit and are asked for again; "
-                f"the old ones are in {self._files.torn}",
-                0,
-            )
-        return found
-
     def _found_ahead(self, found: Found) -> None:
         """What the whole of a big input holds, while the run is somewhere in it."""
         if found.fault is not None:
             message = f"{found.fault}; 'batchchat check' finds this before a run"
-            self.stop(StopReason(kind="input", message=message), exit_code=_EXIT_CODES["input"])
+            self.stop(StopReason(kind="input", message=message), exit_code=EXIT_CODES["input"])
             return
         self._total = found.total
         if (plan := self._control.plan) is not None:
@@ -219,7 +187,7 @@ class JobRun:
             concurrency=self._slots.most,
             output=self._files.results,
             finds_concurrency=self._slots.found,
-            counting=self._looks_ahead,
+            counting=self._survey.looks_ahead,
         )
         self._rules = make_rules(job, total)
         async with AsyncExitStack() as stack:
@@ -291,7 +259,7 @@ class JobRun:
             on_change=job.on_change,
             lenient=job.lenient,
             skipped=self._tally.skip,
-            check=self.check_prompt if self._looks_ahead else None,
+            check=self.check_prompt if self._survey.looks_ahead else None,
         )
         source: PromptSource[ToDo] = PromptSource(items, ahead=self._slots.most)
 
@@ -316,7 +284,7 @@ class JobRun:
             failed=self._stop_for_results,
         )
         settings, found = self._reader.settings, self._found_ahead
-        ahead = LookAhead(settings, lenient=job.lenient, found=found) if self._looks_ahead else nullcontext()
+        ahead = LookAhead(settings, lenient=job.lenient, found=found) if self._survey.looks_ahead else nullcontext()
         try:
             async with ahead:
                 await self._pool.run()
@@ -384,27 +352,12 @@ class JobRun:
         )
 
     def _report(self, survey: Survey | None) -> RunReport:
-        reason = self._stop_reason
-        pending = None
-        before = survey.completed if survey is not None else self._tally.skipped
-        done = before + self._tally.answered + self._tally.failed
-        total = self._total if survey is None else survey.total
-        if total is not None:
-            total = max(total, done)  # an input may have grown since
-            pending = total - done
-        if reason is not None:
-            code = self._exit_code or _EXIT_CODES[reason.kind]
-        else:
-            code = 1 if self._tally.failed else 0
-        if survey is None and reason is None:
-            total, pending = done, 0
-        return self._tally.report(
-            exit_code=code,
-            reason=reason.kind if reason else "failures" if self._tally.failed else "completed",
-            message=(reason.message or None) if reason else None,
-            total=total,
-            answered_before=before,
-            pending=pending,
+        return final_report(
+            self._tally,
+            survey,
+            reason=self._stop_reason,
+            exit_code=self._exit_code,
+            total=self._total,
             requests=self._limiter.admitted,
             spent=self._meter.budget.spent,
             price_sources=self._meter.prices.sources,
