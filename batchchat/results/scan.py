@@ -86,6 +86,8 @@ def iter_blocks(pieces: Iterable[bytes | Damage]) -> Iterator[LineBlock | Damage
             yield piece
             continue
         lines = BytesIO(piece).readlines()
+        if not lines:
+            continue
         last = b"" if lines[-1].endswith(b"\n") else lines.pop()
         if lines:
             if begun:
