@@ -16,12 +16,15 @@ class Deadlines:
 
     Most waits end long before their limit, so limits are not timers: one timer stands at the earliest of them, and
     moves on when it fires.
+
+    Attributes:
+        loop: Whose time it is.
     """
 
-    __slots__ = ("_limits", "_loop", "_timer", "_timer_at")
+    __slots__ = ("_limits", "_timer", "_timer_at", "loop")
 
     def __init__(self) -> None:
-        self._loop = asyncio.get_running_loop()
+        self.loop = asyncio.get_running_loop()
         self._limits: dict[Limit, None] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = _NEVER
@@ -42,7 +45,7 @@ class Deadlines:
         self._timer, self._timer_at = None, _NEVER
 
     def _add(self, limit: "Limit") -> None:
-        limit.armed_at = self._loop.time()
+        limit.armed_at = self.loop.time()
         self._limits[limit] = None
         if limit.due < self._timer_at:
             self._arm(limit.due)
@@ -54,11 +57,11 @@ class Deadlines:
         if self._timer is not None:
             self._timer.cancel()
         self._timer_at = due
-        self._timer = self._loop.call_at(due, self._fire)
+        self._timer = self.loop.call_at(due, self._fire)
 
     def _fire(self) -> None:
         """Looks after the limits that are due, and moves on to the earliest of the others."""
-        now = max(self._loop.time(), self._timer_at)  # a timer may fire within the clock's resolution of its time
+        now = max(self.loop.time(), self._timer_at)  # a timer may fire within the clock's resolution of its time
         self._timer, self._timer_at = None, _NEVER
         earliest = _NEVER
         for limit in self._limits:
@@ -83,7 +86,7 @@ class Deadlines:
         if limit not in self._limits:
             return
         if left:
-            self._loop.call_soon(self._look, limit, left - 1)
+            self.loop.call_soon(self._look, limit, left - 1)
         else:
             limit.end()
 

@@ -100,6 +100,7 @@ class AIEngine:
 
     async def __aenter__(self) -> Self:
         await self._http.__aenter__()
+        self.nonces.bind()
         return self
 
     async def __aexit__(

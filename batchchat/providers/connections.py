@@ -38,7 +38,7 @@ class Departures:
     """
 
     def __init__(self, gate: Gate) -> None:
-        self._gate = gate
+        self._gate, self._loop = gate, asyncio.get_running_loop()
         self._used: WeakSet[Any] = WeakSet()
 
     async def depart(self, protocol: Any) -> None:
@@ -51,7 +51,7 @@ class Departures:
             self._used.add(protocol)
         elif protocol is None or protocol.should_close:
             raise SpoiledConnectionError
-        if (task := asyncio.current_task()) and (waiting := self._gate.sent(task)) is not None:
+        if (task := asyncio.current_task(self._loop)) and (waiting := self._gate.sent(task)) is not None:
             await waiting
             if protocol is None or protocol.should_close:
                 raise SpoiledConnectionError

@@ -183,11 +183,11 @@ class Exchange:
 
     async def __aenter__(self) -> Self:
         context = self._client.context
-        self._loop = asyncio.get_running_loop()
+        self._loop = self._client.deadlines.loop  # asking for the running one costs a system call
         self._started = self._loop.time()
         self._began_at = time.monotonic()  # some loops count whole milliseconds only
         self._deadline = self._started + context.attempt_s if context.attempt_s else None
-        self._task = asyncio.current_task()
+        self._task = asyncio.current_task(self._loop)
         if self._task is not None:
             context.gate.begin(self._task)
         try:

@@ -76,12 +76,18 @@ class NonceCache:
         self._fetch_at = 0.0
         self._read_store = store is not None
         self._suspects: deque[Nonce] = deque(maxlen=2 * _BARREN_FETCHES)
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def bind(self) -> asyncio.AbstractEventLoop:
+        """Takes its times from the running loop; finding that out costs a system call, too much for each prompt."""
+        self._loop = asyncio.get_running_loop()
+        return self._loop
 
     @property
     def current(self) -> Nonce | None:
         """The nonce to send now, or None where one has to be waited for (``get``)."""
         nonce = self._current
-        if nonce is not None and asyncio.get_running_loop().time() - nonce.born > self._max_age_s:
+        if nonce is not None and (self._loop or self.bind()).time() - nonce.born > self._max_age_s:
             self._current = nonce = None
         return nonce
 
