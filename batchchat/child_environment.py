@@ -2,9 +2,10 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 
-__all__ = ["bare_environment", "keyless_environment"]
+__all__ = ["bare_environment", "keyless_environment", "module_path"]
 
 # What an interpreter needs to start as this one did, and to find its libraries.
 _NEEDED = re.compile(
@@ -25,3 +26,8 @@ def bare_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def keyless_environment(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     """For a child that libraries set up by variables of theirs: all but what is named like a secret."""
     return {name: value for name, value in environ.items() if not _SECRET.fullmatch(name)}
+
+
+def module_path() -> str:
+    """A child's ``PYTHONPATH``: it finds its modules where this process does, whatever the working folder holds."""
+    return os.pathsep.join(os.path.abspath(path) for path in sys.path if path)

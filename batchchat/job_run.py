@@ -217,38 +217,45 @@ class JobRun:
         async with self._provider, WindowWatch(job.run.windows(), self._limiter, self._observer), breaker, self._meter:
             if self._stop_reason is not None:
                 return
-            worker = Worker(
-                self._provider,
-                limiter=self._limiter,
-                admission=self._admission,
-                policy=RetryPolicy(retries=job.retry.retries),
-                rules=self._rules,
-                observer=self._observer,
-                slots=self._slots.slots,
-                params=job.prompt.params,
-                judge=self._judge,
-                prompt_s=job.timeout.prompt_s,
-                hold_slot=self._order is None,
-                rule=self._rule,
-                attempt_ended=self._observer.attempt_ended,
-                breaker=breaker,
-                around=self._slots.around,
-            )
+            worker = self._made_worker(breaker)
             self._tally.attempts = worker.attempts
             self._worker = worker
             self._control.begin(plan, worker)
-            if not (job.dedup or job.reuse):
-                await self._work(worker.complete_prompt, output)
-                return
-            shared = SharedAnswers(
-                store,
-                worker.complete_prompt,
-                lambda prompt_id: self._judge(prompt_id, None),
-                notice=lambda sentence: self._observer.notice(sentence, 0),
-                dedup=job.dedup,
-                rule=self._rule,
-            )
-            await self._work(shared.complete, output)
+            await self._work(self._asking(worker, store), output)
+
+    def _made_worker(self, breaker: Breaker) -> Worker:
+        job = self._job
+        return Worker(
+            self._provider,
+            limiter=self._limiter,
+            admission=self._admission,
+            policy=RetryPolicy(retries=job.retry.retries),
+            rules=self._rules,
+            observer=self._observer,
+            slots=self._slots.slots,
+            params=job.prompt.params,
+            judge=self._judge,
+            prompt_s=job.timeout.prompt_s,
+            hold_slot=self._order is None,
+            rule=self._rule,
+            attempt_ended=self._observer.attempt_ended,
+            breaker=breaker,
+            around=self._slots.around,
+        )
+
+    def _asking(self, worker: Worker, store: AnswerStore) -> Ask:
+        """What asks for a prompt's answer: the worker, or what looks first whether there is one already."""
+        job = self._job
+        if not (job.dedup or job.reuse):
+            return worker.complete_prompt
+        return SharedAnswers(
+            store,
+            worker.complete_prompt,
+            lambda prompt_id: self._judge(prompt_id, None),
+            notice=lambda sentence: self._observer.notice(sentence, 0),
+            dedup=job.dedup,
+            rule=self._rule,
+        ).complete
 
     async def _work(self, ask: Ask, output: RunOutput) -> None:
         job = self._job

@@ -11,7 +11,7 @@ from typing import Self
 
 import msgspec
 
-from batchchat.child_environment import bare_environment
+from batchchat.child_environment import bare_environment, module_path
 from batchchat.input_settings import InputSettings
 from batchchat.job_config import JobConfig
 from batchchat.look_ahead_child import Asked, Found
@@ -79,7 +79,7 @@ class LookAhead:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**bare_environment(), "PYTHONPATH": _module_path()},
+                env={**bare_environment(), "PYTHONPATH": module_path()},
                 limit=_MOST_BYTES,
                 start_new_session=True,
             )
@@ -102,11 +102,6 @@ class LookAhead:
             await child.stdin.drain()
             return msgspec.convert(json.loads(await child.stdout.readline()), Found)
         return None
-
-
-def _module_path() -> str:
-    """Where the child finds its modules: where this process does, whatever the working folder holds."""
-    return os.pathsep.join(os.path.abspath(path) for path in sys.path if path)
 
 
 async def _ended(child: asyncio.subprocess.Process) -> None:

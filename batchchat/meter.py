@@ -242,9 +242,8 @@ class Meter:
             self._bound_holds = False
 
     def _spend(self, trip: Trip, usage: Usage, told_model: str | None) -> None:
-        if self._unpriced is None or not (
-            trip.model or told_model or self._model
-        ):  # no library prices what has no name
+        named = trip.model or told_model or self._model  # no library prices what has no name
+        if self._unpriced is None or not named:
             self._pay(trip, usage, told_model)
         else:
             self._unpriced.append((trip, usage, told_model))

@@ -122,6 +122,32 @@ def kill(process: subprocess.Popen[str], number: int = signal.SIGKILL) -> None:
         os.kill(process.pid, number)
 
 
+def children_of(pid: int, module: str) -> list[int]:
+    """The child processes that run a module of batchchat's."""
+    found = []
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in _read_proc(task).split():
+            if module.encode() in _read_proc(Path(f"/proc/{int(child)}/cmdline")):
+                found.append(int(child))
+    return found
+
+
+def _read_proc(path: Path) -> bytes:
+    """A file of /proc; empty where its thread or process has ended since it was listed."""
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""
+
+
+def is_running(pid: int) -> bool:
+    """Whether the process is there, and no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
 def read_lines(path: Path) -> list[dict[str, Any]]:
     """The objects of a JSONL file; every line must be whole."""
     data = path.read_bytes()

@@ -89,6 +89,7 @@ def _text(question: Question, scenario: Scenario, attempt: int) -> str:
 
 
 def filled(text: str, characters: int) -> str:
+    """The text, made up to so many characters; a longer one stays as it is."""
     missing = characters - len(text)
     if missing <= 0:
         return text

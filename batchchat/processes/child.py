@@ -15,13 +15,13 @@ from batchchat.admission import Abandoned
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fast_loop import run_on_fast_loop
+from batchchat.processes.channel import Channel
 from batchchat.processes.gate_proxy import GateProxy, Pending
 from batchchat.processes.messages import (
     Ask,
     Broken,
     Cancel,
     CarriedError,
-    Channel,
     Closed,
     Done,
     Ended,

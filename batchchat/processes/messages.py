@@ -1,10 +1,6 @@
-"""What parent and child tell each other: small arrays in msgpack, many of them in one write."""
+"""What parent and child tell each other, each message a small array."""
 
-import asyncio
-import json
-import struct
-from collections.abc import Callable, Sequence
-from typing import Any, Generic, TypeVar, cast, get_args
+from typing import Any, cast, get_args
 
 import msgspec
 
@@ -23,7 +19,6 @@ __all__ = [
     "Broken",
     "Cancel",
     "CarriedError",
-    "Channel",
     "Closed",
     "Done",
     "Ended",
@@ -48,15 +43,10 @@ __all__ = [
     "Withdraw",
 ]
 
-Received = TypeVar("Received")
-
 # What a child may do with a request that it asked about: send it, ask again when it can send it, give it up.
 GO, NOT_NOW, ABANDONED = range(3)
 
 _TYPES = frozenset(get_args(ErrorType)) - {"input", "cancelled"}
-_HEAD = struct.Struct(">Q")
-# A frame that msgpack cannot carry (whole numbers beyond 64 bits, half a surrogate pair) is JSON, marked by this bit.
-_AS_JSON = 1 << 63
 
 
 class _Message(msgspec.Struct, array_like=True, gc=False):
@@ -302,104 +292,3 @@ FromChild = (
     | NonceFailed
     | Pong
 )
-
-
-class Channel(asyncio.Protocol, Generic[Received]):
-    """One end of the socket: frames of messages, each frame what was told in one turn of the loop.
-
-    What waits to be written is bounded by the requests in flight, as each of them is told of a few times only.
-
-    Args:
-        incoming: Type of a message from the other end.
-        received: Called with the messages of a frame, in their order.
-        lost: Called once when the other end is gone, or has nothing more to say.
-    """
-
-    def __init__(self, incoming: Any, received: Callable[[list[Received]], None], lost: Callable[[], None]) -> None:
-        self._decoder: msgspec.msgpack.Decoder[list[Received]] = msgspec.msgpack.Decoder(list[incoming])
-        self._incoming, self._received, self._lost = incoming, received, lost
-        self._encoder = msgspec.msgpack.Encoder()
-        self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
-        self._outgoing: list[Any] = []
-        self._unread = bytearray()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """See ``asyncio.Protocol``."""
-        self._transport = cast("asyncio.Transport", transport)
-
-    def eof_received(self) -> bool:
-        """See ``asyncio.Protocol``; what this end has to say can still be said."""
-        self._end_once()
-        return True
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """See ``asyncio.Protocol``."""
-        self._transport = None
-        self._end_once()
-
-    def _end_once(self) -> None:
-        lost, self._lost = self._lost, lambda: None
-        lost()
-
-    def tell(self, message: Any) -> None:
-        """Sends a message, together with what else is told in this turn of the loop."""
-        if not self._outgoing:
-            self._loop.call_soon(self.flush)
-        self._outgoing.append(message)
-
-    def flush(self) -> None:
-        """Writes what was told; to an end that is gone, nothing."""
-        messages, self._outgoing = self._outgoing, []
-        if messages and self._transport is not None:
-            self._transport.write(frame_of(messages, self._encoder))
-
-    def end(self) -> None:
-        """Says that nothing more comes."""
-        self.flush()
-        if self._transport is not None:
-            self._transport.write_eof()
-
-    def give_up(self) -> None:
-        """There is no socket after all."""
-        self._transport = None
-        self._end_once()
-
-    def close(self) -> None:
-        """Closes the socket; what was not written yet is dropped."""
-        if self._transport is not None:
-            self._transport.abort()
-
-    def data_received(self, data: bytes) -> None:
-        """See ``asyncio.Protocol``."""
-        unread = self._unread
-        unread += data
-        at = 0
-        while len(unread) - at >= _HEAD.size:
-            (head,) = _HEAD.unpack_from(unread, at)
-            end = at + _HEAD.size + (head & ~_AS_JSON)
-            if len(unread) < end:
-                break
-            with memoryview(unread) as whole:
-                body = whole[at + _HEAD.size : end]
-                messages = self._parsed(body, as_json=bool(head & _AS_JSON))
-                body.release()
-            at = end
-            self._received(messages)
-        del unread[:at]
-
-    def _parsed(self, body: memoryview, *, as_json: bool) -> list[Received]:
-        if as_json:
-            found: list[Received] = msgspec.convert(json.loads(bytes(body)), list[self._incoming])  # type: ignore[name-defined]
-            return found
-        return self._decoder.decode(body)
-
-
-def frame_of(messages: Sequence[Any], encoder: msgspec.msgpack.Encoder) -> bytes:
-    """One frame: its length in 8 bytes, then the messages as one array."""
-    try:
-        body = encoder.encode(messages)
-    except (ValueError, OverflowError):
-        body = json.dumps(msgspec.to_builtins(messages)).encode()
-        return _HEAD.pack(len(body) | _AS_JSON) + body
-    return _HEAD.pack(len(body)) + body

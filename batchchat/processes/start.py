@@ -7,6 +7,8 @@ import subprocess
 import sys
 import threading
 
+from batchchat.child_environment import module_path
+
 __all__ = ["how_ended", "start_child"]
 
 _WAIT_S = 2.0
@@ -24,8 +26,7 @@ def start_child(link: socket.socket) -> "subprocess.Popen[bytes]":
     """
     if not sys.executable:
         raise OSError("this Python does not know its own program")
-    paths = [os.path.abspath(path) for path in sys.path if path]
-    environ = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
+    environ = {**os.environ, "PYTHONPATH": module_path()}
     before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP))
     try:
         return subprocess.Popen(

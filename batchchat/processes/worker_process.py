@@ -9,13 +9,13 @@ from weakref import WeakKeyDictionary
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.errors import AttemptTimeoutError, ConfigError, NetworkError, ProviderError
+from batchchat.processes.channel import Channel
 from batchchat.processes.errand import Errand
 from batchchat.processes.messages import (
     Admit,
     Ask,
     Begun,
     Broken,
-    Channel,
     Done,
     Ended,
     Failed,

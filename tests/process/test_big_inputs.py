@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from batchchat.look_ahead import BIG_INPUT_BYTES
-from tests.runs import finish, kill, read_lines, run, serving, start_run, wait_until
+from tests.runs import children_of, finish, is_running, kill, read_lines, run, serving, start_run, wait_until
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(300)]
+CHILD = "batchchat.look_ahead_child"
 COUNT = 36
 _PAD = "x" * (1 << 20)
 # A nonce and one prompt at once, the next prompt after an hour: nothing but what is found beside the run can end it.
@@ -133,29 +134,11 @@ def test_however_a_run_ends_nothing_is_left_of_it(tmp_path: Path, number):
     path.write_text("".join(f'{{"id":"q-{n}","prompt":"question"}}\n' for n in range(1_200_000)))
     with serving(tmp_path) as server:
         process = start_run(server, path, tmp_path / "out.jsonl", *SLOWLY)
-        wait_until(lambda: children_of(process.pid))
-        (child,) = children_of(process.pid)
+        wait_until(lambda: children_of(process.pid, CHILD))
+        (child,) = children_of(process.pid, CHILD)
         server.wait_for_chats(1)
-        assert runs(child)
+        assert is_running(child)
         kill(process, number)
         code, _, _ = finish(process)
-        wait_until(lambda: not runs(child))
+        wait_until(lambda: not is_running(child))
     assert code == (-9 if number == signal.SIGKILL else 143)
-
-
-def children_of(pid: int) -> list[int]:
-    """Processes that look at the rest of a run's input."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            if b"look_ahead_child" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found
-
-
-def runs(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False

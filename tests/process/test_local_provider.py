@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.real_servers import Environment, local_environment
-from tests.runs import finish, kill, read_lines, wait_until
+from tests.runs import finish, is_running, kill, read_lines, wait_until
 from tests.runs import start_command as start
 
 pytestmark = [pytest.mark.process, pytest.mark.real_server, pytest.mark.timeout(300)]
@@ -50,13 +50,6 @@ def servers_of(process: subprocess.Popen[str]) -> list[int]:
         if f"\nPPid:\t{process.pid}\n" in text and "\nState:\tZ" not in text:
             found.append(int(status.parent.name))
     return found
-
-
-def runs(pid: int) -> bool:
-    try:
-        return "\nState:\tZ" not in Path(f"/proc/{pid}/status").read_text()
-    except OSError:
-        return False
 
 
 def test_answers_are_text_with_usage_and_the_same_on_a_second_run(local: Environment, tmp_path: Path) -> None:
@@ -131,7 +124,7 @@ def test_the_server_ends_with_the_run(local: Environment, tmp_path: Path, number
     (server,) = servers_of(process)
     kill(process, number)
     finish(process)
-    wait_until(lambda: not runs(server))
+    wait_until(lambda: not is_running(server))
 
 
 def test_an_interrupt_lets_answers_come_to_their_end(local: Environment, tmp_path: Path) -> None:

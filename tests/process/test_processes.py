@@ -17,7 +17,9 @@ from batchchat.devserver.state import worst_window
 from tests.runs import (
     Server,
     assert_all_answered,
+    children_of,
     finish,
+    is_running,
     kill,
     read_lines,
     serving,
@@ -30,6 +32,7 @@ pytestmark = [
     pytest.mark.process,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
+CHILD = "batchchat.processes.child"
 PROVIDERS = {"ai-engine": [], "openai": ["--provider", "openai", "--model", "m"]}
 # A request may take a while to be read by a server on a busy machine.
 _JITTER_S = 0.3
@@ -42,24 +45,6 @@ def start(server: Server, folder: Path, *more: str, provider: str = "ai-engine",
     return start_run(server, folder / "in.jsonl", folder / "out.jsonl", *settings, **how)
 
 
-def children_of(pid: int) -> list[int]:
-    """The worker processes of a run."""
-    found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        for child in task.read_text().split():
-            if b"batchchat.processes.child" in Path(f"/proc/{child}/cmdline").read_bytes():
-                found.append(int(child))
-    return found
-
-
-def runs(pid: int) -> bool:
-    """Whether the process is there, and no zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
-    except OSError:
-        return False
-
-
 @contextmanager
 def half_way(folder: Path, *more: str, count: int = 200, **scenario: Any) -> Iterator[tuple[Server, Any, list[int]]]:
     """A run over two processes that has met a part of its prompts."""
@@ -67,7 +52,7 @@ def half_way(folder: Path, *more: str, count: int = 200, **scenario: Any) -> Ite
     with serving(folder, **{"latency_ms": 15, "latency_jitter": 1} | scenario) as server:
         process = start(server, folder, *more)
         server.wait_for_chats(count // 4)
-        yield server, process, children_of(process.pid)
+        yield server, process, children_of(process.pid, CHILD)
         kill(process)
         process.communicate()
 
@@ -79,7 +64,7 @@ def test_every_prompt_is_answered_once_and_by_several_processes(tmp_path: Path, 
     with serving(tmp_path, latency_ms=10) as server:
         process = start(server, tmp_path, provider=provider, processes=processes)
         server.wait_for_chats(20)
-        assert len(children_of(process.pid)) == processes
+        assert len(children_of(process.pid, CHILD)) == processes
         code, out, err = finish(process)
         assert (code, out) == (0, ""), err
         assert set(server.asked().values()) == {1}
@@ -99,7 +84,7 @@ def test_killed_child_costs_an_attempt_and_is_replaced(tmp_path: Path) -> None:
         assert "Traceback" not in err
         assert sum(server.asked().values()) - 200 <= 16, "only what it had in flight is asked twice"
     assert_all_answered(tmp_path / "out.jsonl", range(200))
-    assert not [pid for pid in children if runs(pid)]
+    assert not [pid for pid in children if is_running(pid)]
 
 
 def test_killed_parent_leaves_no_child_and_loses_only_what_was_in_flight(tmp_path: Path) -> None:
@@ -108,7 +93,7 @@ def test_killed_parent_leaves_no_child_and_loses_only_what_was_in_flight(tmp_pat
         os.kill(children[1], signal.SIGSTOP)
         kill(process)
         finish(process)
-        wait_until(lambda: not any(runs(pid) for pid in children))
+        wait_until(lambda: not any(is_running(pid) for pid in children))
         code, _, err = finish(start(server, tmp_path))
         assert code == 0, err
         assert sum(server.asked().values()) - 200 <= 16
@@ -130,7 +115,7 @@ def test_first_signal_lets_prompts_in_flight_finish(tmp_path: Path, number: int,
         met = len(server.chats())
         assert met < 200
         assert len(read_lines(tmp_path / "out.jsonl")) == met, "what was in flight was answered and kept"
-        assert not [pid for pid in children if runs(pid)]
+        assert not [pid for pid in children if is_running(pid)]
 
 
 def test_second_signal_ends_at_once(tmp_path: Path) -> None:
@@ -141,7 +126,7 @@ def test_second_signal_ends_at_once(tmp_path: Path) -> None:
         kill(process, signal.SIGINT)
         code, _, err = finish(process)
         assert code == 130, err
-        assert not [pid for pid in children if runs(pid)]
+        assert not [pid for pid in children if is_running(pid)]
 
 
 @both
@@ -267,7 +252,7 @@ def test_run_that_is_stopped_while_its_processes_start_ends_at_once(tmp_path: Pa
     write_prompts(tmp_path / "in.jsonl", 20)
     with serving(tmp_path, latency_ms=50) as server:
         process = start(server, tmp_path, processes=4)
-        wait_until(lambda: process.poll() is not None or len(children_of(process.pid)) >= 2)
+        wait_until(lambda: process.poll() is not None or len(children_of(process.pid, CHILD)) >= 2)
         kill(process, number)
         code, _, err = finish(process)
         assert code == 128 + number, err
@@ -282,7 +267,7 @@ def test_stopped_child_is_silence_and_is_replaced(tmp_path: Path) -> None:
         code, _, err = finish(process)
         assert code == 0, err
         assert "Traceback" not in err
-        assert not [pid for pid in children if runs(pid)]
+        assert not [pid for pid in children if is_running(pid)]
         assert server.asked().total() > 60
     assert_all_answered(tmp_path / "out.jsonl", range(60))
     assert json.loads((tmp_path / "out.run.json").read_text())["attempts"]["timeout"] > 0

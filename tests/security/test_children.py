@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from batchchat.child_environment import bare_environment, keyless_environment
-from tests.runs import finish, serving, start_run, wait_until, write_prompts
+from tests.runs import children_of, finish, serving, start_run, wait_until, write_prompts
 
 SECRETS = {
     "OPENAI_API_KEY": "sk-k3y-1",
@@ -41,19 +41,9 @@ def test_process_that_checks_answers_knows_no_key(tmp_path: Path) -> None:
     header = ["--header", "X-Secret: sk-k3y-0", "--schema", str(schema), "--schema-retries", "0", "--concurrency", "1"]
     with serving(tmp_path, replies='["\\"aa\\""]', latency_ms=700) as server:
         process = start_run(server, prompts, results, *header, env=environ)
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-        seen = b""
-
-        def looked() -> bool:
-            nonlocal seen
-            for task in children.parent.parent.glob("*/children"):
-                for child in task.read_text().split():
-                    command = Path(f"/proc/{child}/cmdline").read_bytes()
-                    if b"answer_child" in command:
-                        seen = command + Path(f"/proc/{child}/environ").read_bytes()
-            return bool(seen)
-
-        wait_until(looked)
+        wait_until(lambda: children_of(process.pid, "batchchat.answer_child"))
+        (child,) = children_of(process.pid, "batchchat.answer_child")
+        seen = b"".join(Path(f"/proc/{child}/{name}").read_bytes() for name in ("cmdline", "environ"))
         finish(process)
     assert b"PATH=" in seen
     assert b"sk-k3y" not in seen

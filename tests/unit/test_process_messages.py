@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from batchchat.admission import Abandoned, Admission
 from batchchat.errors import ErrorType, ProviderError, ServerError, provider_error
 from batchchat.limits import Limiter
+from batchchat.processes.channel import Channel, frame_of
 from batchchat.processes.errand import Errand
 from batchchat.processes.gate_proxy import GateProxy, Pending
 from batchchat.processes.messages import (
@@ -24,7 +25,6 @@ from batchchat.processes.messages import (
     Begun,
     Cancel,
     CarriedError,
-    Channel,
     Done,
     Ended,
     Failed,
@@ -36,7 +36,6 @@ from batchchat.processes.messages import (
     ToChild,
     Unused,
     Withdraw,
-    frame_of,
 )
 from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.processes.silence import SilenceWatch
