@@ -291,9 +291,10 @@ class Meter:
 
     async def _off_loop(self, trip: Trip, work: Callable[[], T]) -> T:
         """Does what counts tokens, in a thread where that takes long, to its end even if the task is to end."""
-        request = trip.request
-        size = sum(len(text_of(message.get("content"))) for message in request.messages)
-        if self._counter.is_quick(size, trip.model):
+        model, messages = trip.model, trip.request.messages
+        if model is None:  # then there is no encoding that may have to be loaded
+            return work()
+        if self._counter.is_quick(sum(len(text_of(message.get("content"))) for message in messages), model):
             return work()
 
         def prepared() -> T:

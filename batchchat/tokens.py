@@ -122,20 +122,27 @@ class TokenCounter:
         schema: Mapping[str, Any] | None = None,
     ) -> Estimate:
         """Input tokens of a request: its texts, what a chat template adds, a thousand for each image or file."""
-        texts = [text_of(message.get("content")) for message in messages]
-        texts += [_dumped("tool_calls", message["tool_calls"]) for message in messages if message.get("tool_calls")]
+        texts: list[str] = []
+        others = 0
+        for message in messages:
+            content = message.get("content")
+            texts.append(text_of(content))
+            if type(content) is not str:
+                others += _PER_PART * _other_parts(content)
+            if calls := message.get("tool_calls"):
+                texts.append(_dumped("tool_calls", calls))
         if system:
             texts.append(system)
-        shown = {name: params[name] for name in _DESCRIBING if params.get(name)}
-        if schema:
-            shown["schema"] = schema
-        if shown:
+        if shown := _shown(params, schema):
             texts.append(dump_line(shown).decode())
-        others = _PER_PART * sum(_other_parts(message.get("content")) for message in messages)
         count = len(messages) + bool(system)
-        likely = sum(self.count(text, model) for text in texts) + _PER_MESSAGE * count + _PER_REQUEST
         exact = model is not None and self._encodings.get(model) is not None
-        most = likely + likely // 10 if exact else sum(map(bytes_of, texts))
+        likely, most = _PER_MESSAGE * count + _PER_REQUEST, 0
+        for text in texts:
+            likely += self.count(text, model) if exact else rule_tokens(text)
+            most += bytes_of(text)
+        if exact:
+            most = likely + likely // 10
         return Estimate(likely + others, most + _MOST_PER_MESSAGE * (count + 1) + others)
 
     def _loaded(self, model: str) -> Encoding | None:
@@ -188,7 +195,8 @@ def most_output(params: Mapping[str, Any]) -> int | None:
 
 def estimated_usage(told: Usage | None, sent: Callable[[], int], received: Callable[[], int]) -> Usage:
     """The usage that a service told, with estimates in the place of counts that it did not tell."""
-    told = told or Usage()
+    if told is None:
+        return Usage(input_tokens=sent(), output_tokens=received(), estimated=True)
     if told.input_tokens is not None and told.output_tokens is not None:
         return told
     return msgspec.structs.replace(
@@ -207,6 +215,14 @@ def answer_text(completion: Completion) -> str:
 
 def _dumped(name: str, value: Any) -> str:
     return dump_line({name: value}).decode()
+
+
+def _shown(params: Mapping[str, Any], schema: Mapping[str, Any] | None) -> dict[str, Any]:
+    """What else of a request the model gets to read."""
+    shown = {name: params[name] for name in _DESCRIBING if params.get(name)} if params else {}
+    if schema:
+        shown["schema"] = schema
+    return shown
 
 
 def _count(value: Any) -> int:

@@ -13,7 +13,13 @@ from aiohttp import hdrs
 from batchchat.deadlines import Deadlines, Limit
 from batchchat.errors import AttemptTimeoutError, ProtocolError, ProviderError
 from batchchat.providers.base import ProviderContext
-from batchchat.providers.connections import Departures, SpoiledConnectionError, forget_addresses, made_connector
+from batchchat.providers.connections import (
+    Departures,
+    SpoiledConnectionError,
+    forget_addresses,
+    made_connector,
+    take_arrived,
+)
 from batchchat.providers.cookies import KnownCookies
 from batchchat.providers.direct import Answer, DirectSender, can_send_directly
 from batchchat.providers.network_errors import raise_network_error
@@ -282,7 +288,7 @@ class Exchange:
             return b""
         try:
             # What is here already needs no clock.
-            if chunk := content.read_nowait():
+            if chunk := take_arrived(content):
                 return chunk
             if content.at_eof():
                 return b""
