@@ -144,7 +144,10 @@ class Meter:
         """
         told = completion.usage
         if told is None or told.input_tokens is None or told.output_tokens is None:
-            usage = await self._off_loop(trip, lambda: self._filled(trip, completion))
+            if trip.model is None:  # then there is no encoding that may have to be loaded
+                usage = self._filled(trip, completion)
+            else:
+                usage = await self._off_loop(trip, lambda: self._filled(trip, completion))
             completion = msgspec.structs.replace(completion, usage=usage)
         else:
             usage = told
@@ -291,10 +294,9 @@ class Meter:
 
     async def _off_loop(self, trip: Trip, work: Callable[[], T]) -> T:
         """Does what counts tokens, in a thread where that takes long, to its end even if the task is to end."""
-        model, messages = trip.model, trip.request.messages
-        if model is None:  # then there is no encoding that may have to be loaded
-            return work()
-        if self._counter.is_quick(sum(len(text_of(message.get("content"))) for message in messages), model):
+        request = trip.request
+        size = sum(len(text_of(message.get("content"))) for message in request.messages)
+        if self._counter.is_quick(size, trip.model):
             return work()
 
         def prepared() -> T:

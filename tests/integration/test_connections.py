@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trustme
+from aiohttp.client_proto import ResponseHandler
 from aiohttp.resolver import ThreadedResolver
 
 from tests.integration.test_bad_servers import RawServer, ask, plain
@@ -148,3 +149,34 @@ async def test_plain_answer_to_a_handshake_ends_a_run_only_where_tls_never_worke
         ca_file = str(tmp_path / "authority.pem")
         found, *_ = await ask(url, tmp_path, "openai", count=4, concurrency=1, retry__retries=1, ca_file=ca_file)
     assert found == code
+
+
+def in_chunks(body: bytes, size: int) -> bytes:
+    """A streamed answer; so many chunks wait to be taken, where they are small, that aiohttp pauses reading."""
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    head = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts) + b"0\r\n\r\n"
+
+
+@pytest.mark.parametrize("pause", [False, True])
+async def test_pieces_of_an_answer_cost_no_second_look(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pause: bool
+) -> None:
+    """Where nothing was paused there is nothing to go on with; where it was, the rest of the answer comes."""
+    looks: list[bytes] = []
+    received = ResponseHandler.data_received
+
+    def look(self: ResponseHandler, data: bytes) -> None:
+        looks.append(data)
+        received(self, data)
+
+    monkeypatch.setattr(ResponseHandler, "data_received", look)
+    piece = "x" * (10_000 if pause else 4)
+    events = [{"choices": [{"index": 0, "delta": {"content": piece}, "finish_reason": None}]} for _ in range(40)]
+    events.append({"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    stream = b"".join(b"data: %b\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+    async with RawServer(in_chunks(stream, 4 if pause else 100)) as server:
+        code, answers, errors, _ = await ask(server, tmp_path, "openai", count=1)
+    assert (code, errors) == (0, [])
+    assert [line["response"] for line in answers] == [40 * piece]
+    assert any(data == b"" for data in looks) == pause
