@@ -80,7 +80,7 @@ async def test_what_comes_while_a_connection_is_idle_is_nobodys_answer(
     tmp_path: Path, provider: str, late: bytes
 ) -> None:
     async with EchoServer(provider, late=late) as server:
-        code, answers, errors, _ = await ask(server, tmp_path, provider, count=4, concurrency=1, rate=["20/s"])
+        code, answers, errors, _ = await ask(server, tmp_path, provider, count=4, concurrency=1, rate=["5/s"])
     assert (code, errors) == (0, [])
     assert {line["id"]: line["response"] for line in answers} == texts(tmp_path)
     assert server.chats == 4
