@@ -1,6 +1,6 @@
 """A chat service and a client in front of it, in a model's own time: runs of minutes take milliseconds, and repeat.
 
-The service works at so many requests at a time and does one of four things with more. The client keeps as many on the
+The service works at so many requests at a time and does one of five things with more. The client keeps as many on the
 wire as its control allows, and asks again for what was refused, after the same waits as a run.
 """
 
@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple, Protocol
 
 from batchchat.auto_concurrency.ceiling import Sent
 
-Kind = Literal["refuse", "queue", "share", "thrash"]
+Kind = Literal["refuse", "queue", "share", "set", "thrash"]
 
 
 class Control(Protocol):
@@ -46,7 +46,8 @@ class Service(NamedTuple):
     """What stands at the other end.
 
     ``kind``: with more than ``capacity(now)`` at a time it refuses (429), lets them ``queue``, ``share`` its power among
-    them, or loses power with each (``thrash``: twice the capacity brings 0.7 of its answers).
+    them, ``set`` the time of each by their number when it comes, or loses power with each (``thrash``: so many times
+    the capacity bring ``1 / times ** loss`` of its answers).
     """
 
     kind: Kind
@@ -59,6 +60,7 @@ class Service(NamedTuple):
     refused_share: float = 0.0  # of all, whatever their number
     per_s: int | None = None  # more requests in any second are refused
     slower: Callable[[float], float] = lambda _: 1.0
+    loss: float = 0.5
 
     @staticmethod
     def steps(*steps: tuple[float, float]) -> Callable[[float], float]:
@@ -70,6 +72,7 @@ class Ran(NamedTuple):
     """What came of a run."""
 
     seconds: float
+    answered: int
     sent: int
     refused: int
     limits: list[tuple[float, int]]
@@ -85,7 +88,7 @@ def run(control: Control, service: Service, prompts: int, seed: int = 0, *, most
     model.send()
     while model.events and model.answered < prompts and model.now < most_s:
         model.step()
-    return Ran(model.now, model.sent, model.refused, model.limits)
+    return Ran(model.now, model.answered, model.sent, model.refused, model.limits)
 
 
 def best_fixed(service: Service, prompts: int, seed: int, numbers: Iterable[int]) -> float:
@@ -128,14 +131,14 @@ class _Model:
         many, capacity = len(self.shared), self.service.capacity(self.now)
         if many <= capacity:
             return 1.0
-        return (capacity / many) ** (1.5 if self.service.kind == "thrash" else 1.0)
+        return (capacity / many) ** (1.0 + self.service.loss * (self.service.kind == "thrash"))
 
     def work_s(self) -> float:
         service = self.service
         return service.median_s * math.exp(self.random.gauss(0, service.sigma)) * service.slower(self.now)
 
     def send(self) -> None:
-        while self.on_wire < self.control.limit and (self.again or self.begun < self.prompts):
+        while self.on_wire < self.control.limit and (self.again or self.may_begin()):
             if self.now < self.paused_until:
                 self.at(self.paused_until, lambda: None)
                 return
@@ -145,15 +148,21 @@ class _Model:
             self.sent += 1
             self.arrive((self.control.begin(self.now), tries))
 
+    def may_begin(self) -> bool:
+        """As many prompts are under way as in a run, those that wait for their next attempt among them."""
+        limit = self.control.limit
+        return self.begun < min(self.prompts, self.answered + max(2 * limit, limit + 8))
+
     def arrive(self, request: tuple[Sent, int]) -> None:
         service = self.service
         if self.is_refused():
             self.at(self.now + service.refusal_s, self.refuse, request)
         elif service.kind == "queue" and self.at_work >= service.capacity(self.now):
             self.queue.append(request)
-        elif service.kind in ("queue", "refuse"):
+        elif service.kind in ("queue", "refuse", "set"):
             self.at_work += 1
-            self.at(self.now + self.work_s(), self.answer, request)
+            more = self.at_work / service.capacity(self.now) if service.kind == "set" else 1.0
+            self.at(self.now + self.work_s() * max(1.0, more), self.answer, request)
         else:
             self.order += 1
             heapq.heappush(self.shared, (self.done_each + self.work_s(), self.order, request))
@@ -188,7 +197,7 @@ class _Model:
         self.control.answered(request[0], self.now)
         if self.service.lag_s:
             self.at(self.now + self.service.lag_s, self.leave)
-        elif self.service.kind in ("queue", "refuse"):
+        elif self.service.kind in ("queue", "refuse", "set"):
             self.leave()
 
     def leave(self) -> None:

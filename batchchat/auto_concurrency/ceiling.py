@@ -9,15 +9,14 @@ from typing import Final
 
 __all__ = ["Ceiling", "Sent"]
 
-# Answers between two requests that try whether the ceiling still holds: each may cost a refusal, and 2 % are too many.
-_ANSWERS_A_TRY: Final = 80
-_MOST_COUNTED: Final = 4
-# Where the limit had been growing fast, more are counted, and those of the next cuts with them.
-_MOST_COUNTED_IN_RUSH: Final = 12
-# Never so long that a few in flight would wait for a quarter of an hour: so many answers for each of them.
-_MOST_TURNS: Final = 40
-# A service that asks for a pause holds up the whole run: so many times as long passes before the next try.
-_PAUSES_A_TRY: Final = 30
+# Requests that try whether the ceiling still holds may each cost a refusal, and 2 % are too many: so many answers pay
+# for one. A run begins with a few on credit, as it knows nothing; a congestion with many is paid off for a while.
+_ANSWERS_A_REFUSAL: Final = 80
+_FIRST_CREDIT, _MOST_CREDIT, _LEAST_CREDIT = 3.0, 6.0, -4.0
+_ANSWERS_A_TRY: Final = 30
+# A service that asks for a pause holds up the whole run: so many times as long passes before the next try, and twice
+# as long after one that was in vain.
+_FEWEST_PAUSES, _MOST_PAUSES = 10, 20
 # Refusals that go on after a cut cut deeper each time.
 _HARDER: Final = (0.9, 0.7, 0.5)
 # Accepted at the same number since the last refusal: then one refusal alone is not about that number.
@@ -62,12 +61,13 @@ class Ceiling:
     def __init__(self) -> None:
         self.at: int | None = None
         self.cuts = 0
+        self._pauses = _FEWEST_PAUSES
         self._episode = 0  # number of the last request that was sent before the latest refusal of a new congestion
         self._before = 1
         self._refused = 0
         self._cut_in_episode = False
-        self._answers = self._wait_answers = 0
-        self._owed, self._most_owed = 0, _MOST_COUNTED
+        self._answers = 0  # since the latest refusal of a new congestion
+        self._credit = _FIRST_CREDIT
         self._not_before = 0.0
         self._accepted: deque[int] = deque(maxlen=2 * _ENOUGH_ACCEPTED)
         self._hardness = self._row = self._above = 0
@@ -81,11 +81,12 @@ class Ceiling:
 
     def may_try(self, now: float) -> bool:
         """Whether one request more may find out whether the ceiling is still there."""
-        return self._answers >= self._wait_answers and now >= self._not_before
+        return self._credit >= 1 and self._answers >= _ANSWERS_A_TRY and now >= self._not_before
 
     def answered(self, sent: Sent) -> bool:
         """Notes an answer; whether it shows that the ceiling is gone."""
         self._answers += 1
+        self._credit = min(_MOST_CREDIT, self._credit + 1 / _ANSWERS_A_REFUSAL)
         if sent.beside == 1:
             self._floor(0)
         away, self._row = self._row >= _AWAY, 0
@@ -97,46 +98,43 @@ class Ceiling:
         self._above += sent.beside >= self.at
         if away or self._above >= max(_FEWEST_ABOVE, self.at // 4):
             self.at = None
+            self._pauses = _FEWEST_PAUSES
             return True
         return False
 
-    def refused(
-        self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None, rush: bool = False
-    ) -> bool:
+    def refused(self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None) -> bool:
         """Notes a refusal; whether the limit has to be made smaller, to ``most``.
 
         Args:
             newest: Number of the newest request.
             limit: Requests that are allowed at a time.
             pause_s: What the service asked everyone to wait.
-            rush: Whether the limit was growing fast.
         """
         self._row += 1
         if pause_s:
-            self._not_before = max(self._not_before, now + _PAUSES_A_TRY * pause_s)
+            self._not_before = max(self._not_before, now + self._pauses * pause_s)
         self._above = 0
         if sent.beside == 1:
             self._floor(1)
             return False
+        noise = self._is_noise()
+        if not noise:
+            self._credit = max(_LEAST_CREDIT, self._credit - 1)
         if sent.number <= self._episode:
             return self._same_congestion(sent, limit)
         calm = newest - self._episode  # requests since the last congestion
         self._runs = [*self._runs[1:], calm]
         self._episode, self._before, self._refused = newest, limit, 1
+        self._pauses = min(_MOST_PAUSES, 2 * self._pauses)
         accepted = sum(beside >= sent.beside for beside in self._accepted)
+        fresh = len(self._accepted)  # if few: the last cut was not deep enough
         self._accepted.clear()
-        noise = self._is_noise()
         self._cut_in_episode = not noise and (calm < _CALM or accepted < _ENOUGH_ACCEPTED)
         if not noise:
-            if rush or self._answers >= self._wait_answers:
-                self._owed, self._most_owed = 0, _MOST_COUNTED_IN_RUSH if rush else _MOST_COUNTED
-            elif self._most_owed == _MOST_COUNTED:
-                self._owed = 0
-            self._owe()
             self._answers = 0
         if not self._cut_in_episode:
             return False
-        if calm < max(8, limit // 4):
+        if calm < 8 or fresh < min(limit // 4, _ENOUGH_ACCEPTED):
             self._lower(int(limit * _HARDER[min(self._hardness, len(_HARDER) - 1)]) + 1, limit)
             self._hardness += 1
         else:
@@ -152,15 +150,13 @@ class Ceiling:
                 return False
             self._cut_in_episode = True
             self.cuts += 1
-        self._owe()
-        if self.at is not None and sent.beside >= self.at:
+        # Where a whole turn was sent at once, only those that are left tell; one may have been answered meanwhile.
+        left = max(0, self._before - self._refused) + 1
+        at = min(max(sent.beside, self._before // 2 + 1), left + 1)
+        if self.at is not None and at >= self.at:
             return False
-        self._lower(max(sent.beside, self._before // 2 + 1), limit)
+        self._lower(at, limit)
         return True
-
-    def _owe(self) -> None:
-        self._owed = min(self._most_owed, self._owed + 1)
-        self._wait_answers = min(_ANSWERS_A_TRY * self._owed, max(_ANSWERS_A_TRY, _MOST_TURNS * (self.most or 1)))
 
     def _lower(self, at: int, limit: int) -> None:
         self.at = max(2, min(at, limit + 1))

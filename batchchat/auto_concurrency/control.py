@@ -12,17 +12,23 @@ __all__ = ["MOST", "ConcurrencyControl"]
 MOST: Final = 256
 _FIRST: Final = 4
 
+_FIRST_ANSWERS: Final = 12
+_MOST_UNKNOWN: Final = 16  # in flight, until their times are known
+_RUSH_BELOW: Final = 8
+
 # Answer times are compared with those of a service that is not busy, as a ratio. Below the first, more requests pay;
 # above the last, answers wait for each other; between them a few do, which keeps the service busy and costs nothing.
-_FREE, _GROWING, _AIM, _SLOW = 1.15, 1.28, 1.3, 1.5
-_SLOW_AT_START = 1.5
+_FREE, _AIM, _SLOW = 1.3, 1.5, 1.8
+# So many standard errors on the right side of those decide at once, long before a mean is accurate.
+_SURELY_FREE, _SURELY_SLOW = 0.7, 1.5
+_FEWEST_HELD: Final = 6
 # A mean is good enough with this relative error, which decides how many answers it takes.
-_ACCURACY, _FEWEST, _MOST_ANSWERS = 0.1, 24, 300
-_FIRST_ANSWERS = 16
-_STEP = 1.4  # by which the limit grows at a time, once it was found
+_ACCURACY, _FEWEST, _MOST_ANSWERS = 0.15, 12, 100
+# While the limit grows, so few answers that are this much slower end it.
+_SHOCK_ANSWERS, _SLOW_AT_START, _SHOCK = 8, 1.4, 2.5
+_STEP = 1.4  # by which the limit grows at once where more pay
 _RUSH = 4  # times as many, at most, without a look at the times of a full turn
-_SHOCK_ANSWERS, _SHOCK = 12, 2.5
-_LOOKS_BETWEEN_CHECKS = 10
+_LOOKS_BETWEEN_CHECKS, _LOOKS_BEFORE_CHECK = 10, 3
 _MEMORY = 200
 
 State = Literal["start", "hold", "ease", "check", "try"]
@@ -70,7 +76,6 @@ class ConcurrencyControl:
         self._back = self.limit
         self._ratio = 1.0
         self._looks = 0
-        self._grew = False
         self._variation = 0.5
 
     def begin(self, now: float) -> Sent:
@@ -93,12 +98,11 @@ class ConcurrencyControl:
         """
         self.forget(sent)
         cuts = self.ceiling.cuts
-        rush = self.state == "start"
-        if self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s, rush=rush):
+        if self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s):
             before, most = self.limit, self.ceiling.most or 1
             if self.ceiling.cuts > cuts and self.state != "try":
                 self._cut(f"the service refuses requests; {most} in flight, not {before}")
-            self._looks, self._grew = 0, False
+            self._looks = 0
             self._enter("hold", most)
         elif self.state == "try":
             self._enter("hold", self.ceiling.most)
@@ -120,9 +124,9 @@ class ConcurrencyControl:
         self._latest.add(seconds, sent.beside)
         if self._latest.count >= _SHOCK_ANSWERS and self._shocked():
             return
-        if self.state == "start" or self._turned >= self.limit:
+        if self.state != "start" and self._turned >= self.limit and sent.number > self._since:
             self._times.add(seconds, sent.beside)
-            if self._times.count >= self._answers_needed:
+            if self._times.count >= (_FEWEST_HELD if self.state == "hold" else self._answers_needed):
                 self._look(self._times, now)
 
     def _count_first(self) -> None:
@@ -133,8 +137,6 @@ class ConcurrencyControl:
 
     @property
     def _answers_needed(self) -> int:
-        if self.state == "start":
-            return _FIRST_ANSWERS if self._idle is None else max(12, self.limit // 2)
         return max(_FEWEST, min(_MOST_ANSWERS, int(self._variation / _ACCURACY**2)))
 
     def _enter(self, state: State, limit: int | None = None) -> None:
@@ -155,52 +157,53 @@ class ConcurrencyControl:
     def _grow(self) -> None:
         top = min(self._most, self._rush_to, self.ceiling.most or self._most)
         if self.limit >= top:
-            self._grew = True
             self._enter("hold")
             return
-        # Twice as many with each turn; three times while there are few and their times are known.
-        self.limit = min(top, self.limit + (2 if self.limit < 32 and self._idle is not None else 1))
+        if self._idle is None and self.limit >= _MOST_UNKNOWN:
+            return
+        # Twice as many with each turn; three times while they are few.
+        self.limit = min(top, self.limit + (2 if self.limit < _RUSH_BELOW else 1))
         self._changed()
 
     def _shocked(self) -> bool:
-        """Whether the service has become so slow all at once that a whole look would take too long."""
+        """Whether a few answers were so slow that a whole look would take too long."""
         latest, self._latest = self._latest, AnswerTimes()
-        if self.state != "hold" or self._idle is None or self.limit == 1:
+        if self.state not in ("start", "hold") or self._idle is None or self.limit == 1:
             return False
         ratio = latest.mean_s / self._idle.mean_s
-        certain = ratio - 1 > 3 * ratio * relative_error(latest, self._idle)
-        if ratio > max(_SHOCK, 1.6 * self._ratio) and certain:
-            self._ease(None, ratio)
-            return True
-        return False
+        beyond = (ratio - 1) / (ratio * relative_error(latest, self._idle) or 1e-9)
+        if self.state == "start":
+            slow = ratio > _SLOW_AT_START and beyond > 2
+        else:
+            slow = ratio > max(_SHOCK, 1.6 * self._ratio) and beyond > 3
+        if slow:
+            self._ease(None, ratio, beside=latest.beside if self.state == "start" else self.limit)
+        return slow
 
     def _look(self, times: AnswerTimes, now: float) -> None:
-        self._variation += (times.variation - self._variation) * 0.3
+        if times.count >= 8:
+            self._variation += (times.variation - self._variation) * 0.05
         idle = self._idle
         if idle is None:
             self._times = AnswerTimes()
             return
         ratio, error = times.mean_s / idle.mean_s, relative_error(times, idle)
-        if self.state == "start":
-            if ratio > _SLOW_AT_START * (1 + 2 * error) and self.limit > 1:
-                self._ease(None, ratio)
-            else:
-                self._times = AnswerTimes()
-        elif self.state == "ease":
+        if self.state == "ease":
             self._look_eased(times, ratio, error)
         elif self.state == "check":
             self._look_checked(times, idle, ratio, error)
         elif self.state == "hold":
-            self._look_held(times, ratio, error, now)
+            self._look_held(times, idle, ratio, now)
 
-    def _ease(self, times: AnswerTimes | None, ratio: float, *, back: int | None = None) -> None:
+    def _ease(self, times: AnswerTimes | None, ratio: float, *, beside: float, back: int | None = None) -> None:
         """Fewer in flight, as answers take longer.
 
         Args:
             times: Of a full turn at the limit of now; None where that had not been looked at.
+            beside: Requests that were on the wire with those that took ``ratio`` times as long.
             back: The limit to go back to if it does not help; by default that of now.
         """
-        limit = min(self.limit - 1, math.ceil(self.limit * min(0.8, _AIM / ratio)))
+        limit = min(self.limit - 1, math.ceil(beside * min(0.8, _AIM / ratio)))
         if back is None:
             self._cut(f"answers take {ratio:.2g} times as long; {max(1, limit)} in flight, not {self.limit}")
         self._compared, self._back, self._ratio = times, back or self.limit, 1.0
@@ -223,9 +226,10 @@ class ConcurrencyControl:
             self._idle, self._idle_known = times, True
             self._enter("hold", self._back)
             return
-        self._grew, self._looks = False, 0
+        self._looks = 0
         if slow:
-            self._ease(times, ratio, back=self._back if self._compared is None else self.limit)
+            back = self._back if self._compared is None else self.limit
+            self._ease(times, ratio, beside=self.limit, back=back)
         else:
             self._enter("hold")
 
@@ -253,22 +257,25 @@ class ConcurrencyControl:
         self._compared, self._back = times, self.limit
         self._enter("check", min(self.limit - 1, math.ceil(self.limit * share)))
 
-    def _look_held(self, times: AnswerTimes, ratio: float, error: float, now: float) -> None:
-        if ratio < 1 - 2 * error:
+    def _look_held(self, times: AnswerTimes, idle: AnswerTimes, ratio: float, now: float) -> None:
+        whole = times.count >= 2 * self._answers_needed
+        error = ratio * math.sqrt(self._variation / times.count + idle.variation / idle.count)
+        if ratio < 1 - 2 * error and whole:
             self._idle, ratio = times, 1.0
         self._ratio = ratio
-        if ratio > max(_SLOW, 1 + 3 * error) and self.limit > 1:
-            self._ease(times, ratio)
+        if ratio - _SURELY_SLOW * error > _SLOW and self.limit > 1:
+            self._ease(times, ratio, beside=self.limit)
             return
         known = self.ceiling.most
         at_ceiling = known is not None and self.limit >= known
-        if ratio < _FREE or (at_ceiling and ratio < _SLOW) or (self._grew and ratio < _GROWING):
+        if ratio + _SURELY_FREE * error < _FREE or (whole and ratio < (_SLOW if at_ceiling else _FREE)):
             self._looks = 0
             self._go_up(at_ceiling, now)
             return
-        self._grew = False
+        if not whole:
+            return
         self._looks += 1
-        if self.limit > 1 and (self._looks >= _LOOKS_BETWEEN_CHECKS or not self._idle_known):
+        if self.limit > 1 and self._looks >= (_LOOKS_BETWEEN_CHECKS if self._idle_known else _LOOKS_BEFORE_CHECK):
             self._check(times, min(0.7, 0.9 / ratio))
         else:
             self._times = AnswerTimes()
@@ -278,9 +285,5 @@ class ConcurrencyControl:
             self._times = AnswerTimes()
         elif at_ceiling:
             self._enter("try", self.limit + 1)
-        elif self._grew:
-            self._grew = False
-            self._enter("start")
         else:
-            self._grew = True
-            self._enter("hold", max(self.limit + 1, round(self.limit * _STEP)))
+            self._enter("start", max(self.limit + 1, round(self.limit * _STEP)))
