@@ -55,6 +55,7 @@ def spread_over_processes(
             nonce_folder=context.nonce_folder,
             concurrency=share,
             ask_before_sending=job.rate_scope == "host",
+            tell_at_once=admission.watch is not None,
             closed=admission.closed,
         )
 

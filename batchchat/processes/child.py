@@ -15,6 +15,7 @@ from batchchat.admission import Abandoned
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fast_loop import run_on_fast_loop
+from batchchat.garbage import collect_for_a_run
 from batchchat.processes.channel import Channel
 from batchchat.processes.gate_proxy import GateProxy, Pending
 from batchchat.processes.messages import (
@@ -58,9 +59,8 @@ class Child:
     def __init__(self, link: socket.socket) -> None:
         self._link = link
         self._over = asyncio.Event()
-        self._opened: asyncio.Future[Opening] = asyncio.get_running_loop().create_future()
-        self._tasks: dict[int, asyncio.Task[None]] = {}
-        self._begun: set[int] = set()
+        self._loop = asyncio.get_running_loop()
+        self._opened: asyncio.Future[Opening] = self._loop.create_future()
         self._channel: Channel[Any] = Channel(ToChild, self._received, self._over.set)
         self._gate = GateProxy(self._channel.tell, ask_before_sending=False)
         self._nonces = NonceProxy(self._channel.tell)
@@ -68,7 +68,7 @@ class Child:
 
     async def run(self) -> None:
         """From the opening to the end of the socket."""
-        await asyncio.get_running_loop().create_unix_connection(lambda: self._channel, sock=self._link)
+        await self._loop.create_unix_connection(lambda: self._channel, sock=self._link)
         over = asyncio.ensure_future(self._over.wait())
         ends: list[asyncio.Future[Any]] = [self._opened, over]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
@@ -81,6 +81,7 @@ class Child:
         try:
             self._provider = provider = self._made_provider(opening)
             async with provider:
+                collect_for_a_run()
                 self._channel.tell(Ready())
                 await over
                 async with asyncio.timeout(_END_S):
@@ -91,7 +92,9 @@ class Child:
             self._channel.tell(Broken(0, traceback.format_exc()))
 
     def _made_provider(self, opening: Opening) -> Provider:
-        self._gate = GateProxy(self._channel.tell, ask_before_sending=opening.ask_before_sending)
+        self._gate = GateProxy(
+            self._channel.tell, ask_before_sending=opening.ask_before_sending, tell_at_once=opening.tell_at_once
+        )
         self._gate.closed = opening.closed
         fit_concurrency(opening.concurrency)
         provider_class = load_provider(opening.kind)
@@ -133,50 +136,42 @@ class Child:
                 case Opening():
                     self._opened.set_result(message)
         if begun:
-            asyncio.get_running_loop().call_soon(self._gate.check_used, begun)
+            self._loop.call_soon(self._gate.check_used, begun)
 
     def _begin(self, ask: Ask) -> Pending:
-        task = asyncio.get_running_loop().create_task(self._attempt(ask))
-        self._tasks[ask.number] = task
         pending = Pending(ask.number, let_out=ask.let_out)
-        self._gate.enter(task, pending)
+        self._gate.enter(self._loop.create_task(self._attempt(ask, pending)), pending)
         return pending
 
     def _cancel(self, number: int) -> None:
-        task = self._tasks.get(number)
-        if task is not None:
-            task.cancel()
-            if number not in self._begun:  # it ends before it begins, and says nothing itself
-                self._forget(number, task)
+        if (pending := self._gate.attempt(number)) is not None:
+            pending.task.cancel()
+            if not pending.started:  # it ends before it begins, and says nothing itself
+                self._gate.leave(pending)
                 self._channel.tell(Ended(number))
 
-    def _forget(self, number: int, task: "asyncio.Task[Any]") -> None:
-        self._tasks.pop(number, None)
-        self._begun.discard(number)
-        self._gate.leave(task)
-
-    async def _attempt(self, ask: Ask) -> None:
-        number, provider, task = ask.number, self._provider, asyncio.current_task()
-        assert provider is not None and task is not None  # noqa: PT018 - nothing is asked before the opening
-        self._begun.add(number)
+    async def _attempt(self, ask: Ask, pending: Pending) -> None:
+        number, provider = ask.number, self._provider
+        assert provider is not None  # nothing is asked before the opening
+        pending.started = True
         if ask.place is not None:
             provider.avoid(ask.request, ask.place)  # type: ignore[attr-defined]
         try:
-            told: Any = Done(number, await provider.complete(ask.request))
+            told: Any = Done(number, await provider.complete(ask.request), pending.gone)
         except ProviderError as error:
             place = getattr(provider, "failed_place", None)
-            told = Failed(number, CarriedError.of(error), place() if place is not None else None)
+            told = Failed(number, CarriedError.of(error), place() if place is not None else None, pending.gone)
         except Abandoned:
-            told = Ended(number, abandoned=True)
+            told = Ended(number, abandoned=True, gone=pending.gone)
         except asyncio.CancelledError:
-            told = Ended(number)
+            told = Ended(number, gone=pending.gone)
         except Exception:
             told = Broken(number, traceback.format_exc())
-        self._forget(number, task)
+        self._gate.leave(pending)
         self._channel.tell(told)
 
     async def _end_tasks(self) -> None:
-        tasks = list(self._tasks.values())
+        tasks = self._gate.attempts
         for task in tasks:
             task.cancel()
         if tasks:

@@ -30,12 +30,13 @@ class Errand:
     """
 
     __slots__ = (
-        "_admission", "_first", "_given_up", "_tell", "_wake", "_wants", "begun", "number", "place",
+        "_admission", "_first", "_given_up", "_loop", "_tell", "_wake", "_wants", "begun", "number", "place",
         "result", "task", "withdrawn",
     )  # fmt: skip
 
     def __init__(self, number: int, task: asyncio.Task[Any], admission: Admission, tell: Callable[[Any], None]) -> None:
         self.number, self.task, self._admission, self._tell = number, task, admission, tell
+        self._loop = task.get_loop()  # asking for the running one costs a system call
         self.begun = self.withdrawn = self._wants = self._given_up = False
         self._first = True
         self.place: int | None = None
@@ -56,7 +57,7 @@ class Errand:
                 if self._wants:
                     await self._admit()
                 else:
-                    self._wake = asyncio.get_running_loop().create_future()
+                    self._wake = self._loop.create_future()
                     await self._wake
             except asyncio.CancelledError:
                 self._give_up()
@@ -64,8 +65,10 @@ class Errand:
             raise self.result
         return self.result
 
-    def ended(self, *, abandoned: bool) -> None:
+    def ended(self, *, abandoned: bool, gone: bool = False) -> None:
         """The child has ended the attempt without a result."""
+        if gone:
+            self.sent()
         if abandoned:
             self.settle(Abandoned())
         else:
@@ -75,8 +78,14 @@ class Errand:
         """Nothing more will come of it; the error counts for nothing where the task was to end anyway."""
         self.settle(asyncio.CancelledError() if self._given_up else error)
 
-    def settle(self, result: Completion | BaseException) -> None:
-        """The attempt is over; the first result counts."""
+    def settle(self, result: Completion | BaseException, *, gone: bool = False) -> None:
+        """The attempt is over; the first result counts.
+
+        Args:
+            gone: Whether a request of it went to the wire without ``sent``.
+        """
+        if gone:
+            self.sent()
         if self.result is None:
             self.result = result
             self._rouse()
@@ -148,5 +157,4 @@ class Errand:
         if not self._given_up and self.result is None:
             self._given_up = True
             self._tell(Cancel(self.number))
-            loop = asyncio.get_running_loop()
-            loop.call_later(_LAST_WORD_S, self.settle, asyncio.CancelledError())
+            self._loop.call_later(_LAST_WORD_S, self.settle, asyncio.CancelledError())

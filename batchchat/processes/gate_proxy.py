@@ -1,4 +1,8 @@
-"""What a provider in a child has for the run's gate: it asks the parent, unless a request came with its leave."""
+"""What a provider in a child has for the run's gate: it asks the parent, unless a request came with its leave.
+
+Of a request that came with leave, nobody waits for the word that it went to the wire or is over: as a rule the end of
+its attempt tells both, and a timer where that takes longer.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -22,21 +26,45 @@ from batchchat.rate_headers import RateHeaders
 
 __all__ = ["GateProxy", "Pending"]
 
+# What nobody waits for may be told so late.
+_LATEST_S = 0.05
+
 
 class Pending:
     """One attempt that the parent asked for, or a task of the provider's own that sends requests.
 
     Attributes:
+        task: The task that makes the attempt.
         let_out: Whether a request may go out that has not been sent; it must be used at once, or it is void.
         begun: Whether a request is on its way.
         expected: Whether the parent takes that for granted.
         reply: What the parent's word is awaited by.
+        patient: Whether the parent can wait for what becomes of the request.
+        gone: Whether a request has gone to the wire and the parent does not know.
+        over: Whether one is over and the parent does not know.
+        started: Whether the task has had its first turn.
     """
 
-    __slots__ = ("begun", "expected", "let_out", "number", "reply", "still")
+    __slots__ = (
+        "begun",
+        "expected",
+        "gone",
+        "let_out",
+        "number",
+        "over",
+        "patient",
+        "reply",
+        "started",
+        "still",
+        "task",
+    )
+
+    task: asyncio.Task[Any]
 
     def __init__(self, number: int, *, let_out: bool) -> None:
-        self.number, self.let_out, self.expected, self.begun = number, let_out, let_out, False
+        self.number = number
+        self.let_out = self.expected = self.patient = let_out
+        self.begun = self.gone = self.over = self.started = False
         self.reply: asyncio.Future[int] | None = None
         self.still: Callable[[], bool] = always
 
@@ -47,34 +75,48 @@ class GateProxy:
     Args:
         tell: Sends a message to the parent.
         ask_before_sending: Whether the parent has the last word right before a request goes to the wire.
+        tell_at_once: Whether the parent watches what becomes of each request.
     """
 
-    def __init__(self, tell: Callable[[Any], None], *, ask_before_sending: bool) -> None:
+    def __init__(self, tell: Callable[[Any], None], *, ask_before_sending: bool, tell_at_once: bool = False) -> None:
         self._tell, self._ask_before_sending = tell, ask_before_sending
+        self._tell_at_once = tell_at_once or ask_before_sending
+        self._loop = asyncio.get_running_loop()
         self._pending: dict[asyncio.Task[Any], Pending] = {}
         self._by_number: dict[int, Pending] = {}
+        self._telling: asyncio.TimerHandle | None = None
         self._own = 0
         self.closed = False
 
     def enter(self, task: asyncio.Task[Any], pending: Pending) -> None:
         """The task makes this attempt from now on."""
-        self._pending[task] = pending
-        self._by_number[pending.number] = pending
+        pending.task = task
+        self._pending[task] = self._by_number[pending.number] = pending
 
-    def leave(self, task: asyncio.Task[Any]) -> None:
-        """The task's attempt is over."""
-        if (pending := self._pending.pop(task, None)) is not None:
-            self._by_number.pop(pending.number, None)
+    def leave(self, pending: Pending) -> None:
+        """The attempt is over; what the parent does not know of it is told by its end."""
+        if self._pending.pop(pending.task, None) is not None:
+            del self._by_number[pending.number]
+
+    def attempt(self, number: int) -> Pending | None:
+        """The attempt with this number; None for one that is over."""
+        return self._by_number.get(number)
+
+    @property
+    def attempts(self) -> list[asyncio.Task[Any]]:
+        """The tasks that make the parent's attempts."""
+        return [pending.task for number, pending in self._by_number.items() if number > 0]
 
     async def admit(self, still: Callable[[], bool] = always) -> None:
         """See ``Gate``."""
         if self.closed:
             raise Abandoned
-        pending = self._pending_of(asyncio.current_task())
+        pending = self._pending_of(asyncio.current_task(self._loop))
         if pending.let_out:
             pending.let_out = False
             return
-        pending.still = still
+        pending.still, pending.patient = still, False
+        self._catch_up(pending)
         self._tell(Admit(pending.number))
         await self._word(pending)
 
@@ -90,6 +132,10 @@ class GateProxy:
         if self.closed:
             raise Abandoned
         pending = self._pending_of(task)
+        if pending.patient and not self._tell_at_once:
+            pending.gone = True
+            self._tell_later()
+            return None
         self._tell(Sent(pending.number))
         return self._word(pending) if self._ask_before_sending else None
 
@@ -97,11 +143,17 @@ class GateProxy:
         """See ``Gate``."""
         pending = self._pending_of(task)
         pending.begun = pending.expected = False
-        self._tell(Left(pending.number))
+        if pending.patient and not self._tell_at_once:
+            pending.over = True
+            self._tell_later()
+        else:
+            self._tell(Left(pending.number))
 
     def observed(self, told: RateHeaders) -> str | None:
         """See ``Gate``; the parent tells the user."""
-        self._tell(Observed(self._pending_of(asyncio.current_task()).number, told))
+        pending = self._pending_of(asyncio.current_task(self._loop))
+        self._catch_up(pending)
+        self._tell(Observed(pending.number, told))
         return None
 
     def check_used(self, pendings: list[Pending]) -> None:
@@ -119,14 +171,32 @@ class GateProxy:
             return
         if word == GO and not pending.begun:
             pending.expected = True
-            asyncio.get_running_loop().call_soon(self._check_soon, pending)
+            self._loop.call_soon(self._check_soon, pending)
         pending.reply.set_result(word)
 
     def _check_soon(self, pending: Pending) -> None:
-        asyncio.get_running_loop().call_soon(self.check_used, [pending])
+        self._loop.call_soon(self.check_used, [pending])
+
+    def _tell_later(self) -> None:
+        if self._telling is None:
+            self._telling = self._loop.call_later(_LATEST_S, self._tell_now)
+
+    def _tell_now(self) -> None:
+        self._telling = None
+        for pending in self._by_number.values():
+            self._catch_up(pending)
+
+    def _catch_up(self, pending: Pending) -> None:
+        """Tells what the parent does not know yet."""
+        if pending.gone:
+            pending.gone = False
+            self._tell(Sent(pending.number))
+        if pending.over:
+            pending.over = False
+            self._tell(Left(pending.number))
 
     async def _word(self, pending: Pending) -> None:
-        pending.reply = asyncio.get_running_loop().create_future()
+        pending.reply = self._loop.create_future()
         try:
             word = await pending.reply
         finally:
@@ -146,9 +216,10 @@ class GateProxy:
 
     def _pending_of(self, task: asyncio.Task[Any] | None) -> Pending:
         """What the parent knows the task as; one of the provider's own gets a negative number."""
-        if task is None:
-            raise RuntimeError("a gate is used outside a task")
-        if (pending := self._pending.get(task)) is None:
+        pending = None if task is None else self._pending.get(task)
+        if pending is None:
+            if task is None:
+                raise RuntimeError("a gate is used outside a task")
             self._own -= 1
             pending = Pending(self._own, let_out=False)
             self.enter(task, pending)
@@ -157,5 +228,5 @@ class GateProxy:
 
     def _own_ended(self, task: asyncio.Task[Any]) -> None:
         pending = self._pending[task]
-        self.leave(task)
+        self.leave(pending)
         self._tell(Ended(pending.number))

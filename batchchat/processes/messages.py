@@ -62,6 +62,7 @@ class Opening(_Message, kw_only=True, tag=6):
         keys: Of each endpoint, the key that a command or the keyring gave.
         concurrency: Of this process.
         ask_before_sending: Whether each request waits for the parent's word right before it goes to the wire.
+        tell_at_once: Whether what becomes of a request is told as it happens.
         closed: Whether nothing new is sent any more.
     """
 
@@ -79,6 +80,7 @@ class Opening(_Message, kw_only=True, tag=6):
     nonce_folder: str | None
     concurrency: int
     ask_before_sending: bool
+    tell_at_once: bool
     closed: bool
 
 
@@ -167,7 +169,7 @@ class Sent(_Message, tag=17):
 
 
 class Left(_Message, tag=18):
-    """It is over, and its attempt goes on."""
+    """It is over; not told where its attempt ends with it."""
 
     number: int
 
@@ -180,10 +182,11 @@ class Observed(_Message, tag=19):
 
 
 class Done(_Message, tag=20):
-    """The attempt's answer."""
+    """The attempt's answer; ``gone`` for a request that went to the wire, where that was not told by ``Sent``."""
 
     number: int
     completion: Completion
+    gone: bool = False
 
 
 class CarriedError(msgspec.Struct, frozen=True, array_like=True):
@@ -229,18 +232,20 @@ class CarriedError(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Failed(_Message, tag=21):
-    """The attempt's error; ``place`` is the endpoint where it failed, where there are several."""
+    """The attempt's error; ``place`` is where it failed, where there are several endpoints; ``gone`` as in ``Done``."""
 
     number: int
     error: CarriedError
     place: int | None = None
+    gone: bool = False
 
 
 class Ended(_Message, tag=22):
-    """The attempt, or a request of the provider's own, is over without an answer."""
+    """The attempt, or a request of the provider's own, is over without an answer; ``gone`` as in ``Done``."""
 
     number: int
     abandoned: bool = False
+    gone: bool = False
 
 
 class Broken(_Message, tag=23):

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
 from weakref import WeakKeyDictionary
@@ -89,14 +89,14 @@ class RemoteProvider:
             if process.trouble is not None and error is None:
                 raise process.trouble
 
-    async def complete(self, request: ChatRequest) -> Completion:
+    def complete(self, request: ChatRequest) -> Coroutine[Any, Any, Completion]:
         """One attempt to its end, in the process that has least to do; see ``Provider.complete``."""
-        process = self._free_process(request) or await self._next_free(request)
-        try:
-            return await process.complete(request)
-        finally:
-            if self._waiting:
-                self._wake_one()
+        process = self._free_process(request)
+        return self._complete_later(request) if process is None else process.complete(request)
+
+    async def _complete_later(self, request: ChatRequest) -> Completion:
+        process = await self._next_free(request)
+        return await process.complete(request)
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
         """The answer at its end, as no process tells it piece by piece."""
@@ -110,6 +110,7 @@ class RemoteProvider:
             notice=self._tell_user,
             died=self._died,
             places=self._places,
+            freed=self._wake_one,
         )
 
     def _free_process(self, request: ChatRequest) -> WorkerProcess | None:

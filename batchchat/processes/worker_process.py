@@ -58,6 +58,7 @@ class WorkerProcess:
         notice: Told what its provider says to the user.
         died: Told when it has ended by itself after it was ready, and how.
         places: Where the last attempt of a task failed, for which request; shared by all processes.
+        freed: Called when it has one request less.
 
     Attributes:
         load: Attempts that it has.
@@ -77,9 +78,10 @@ class WorkerProcess:
         notice: Callable[["WorkerProcess", str, int], None],
         died: Callable[["WorkerProcess", str], None],
         places: "WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, int]]",
+        freed: Callable[[], None],
     ) -> None:
         self.opening, self._admission, self._desk = opening, admission, desk
-        self._notice, self._died, self._places = notice, died, places
+        self._notice, self._died, self._places, self._freed = notice, died, places, freed
         self._loop = asyncio.get_running_loop()
         self._errands: dict[int, Errand] = {}
         self._count = self.load = 0
@@ -107,7 +109,9 @@ class WorkerProcess:
             Sent: self._sent,
             Left: lambda told: self._on(told.number, Errand.left),
             Failed: self._failed,
-            Ended: lambda told: self._on(told.number, lambda errand: errand.ended(abandoned=told.abandoned)),
+            Ended: lambda told: self._on(
+                told.number, lambda errand: errand.ended(abandoned=told.abandoned, gone=told.gone)
+            ),
             Admit: self._admit,
             Withdraw: lambda told: self._on(told.number, Errand.withdraw),
             Unused: lambda told: self._on(told.number, Errand.unused),
@@ -173,6 +177,7 @@ class WorkerProcess:
         finally:
             self.load -= 1
             self._forget(errand)
+            self._freed()
 
     async def end(self) -> None:
         """Lets the process end, makes it where it does not, and leaves no task and no zombie behind."""
@@ -189,7 +194,7 @@ class WorkerProcess:
             await asyncio.wait(self._tasks)
 
     def _new_errand(self) -> Errand:
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if task is None:
             raise RuntimeError("a request outside a task")
         self._count += 1
@@ -219,12 +224,12 @@ class WorkerProcess:
     def _done(self, told: Done) -> None:
         self.answered = True
         if (errand := self._errands.get(told.number)) is not None:
-            errand.settle(told.completion)
+            errand.settle(told.completion, gone=told.gone)
 
     def _failed(self, told: Failed) -> None:
         if (errand := self._errands.get(told.number)) is not None:
             errand.place = told.place
-            errand.settle(told.error.error())
+            errand.settle(told.error.error(), gone=told.gone)
 
     def _sent(self, told: Sent) -> None:
         if (errand := self._errands.get(told.number)) is not None:
@@ -293,6 +298,8 @@ class WorkerProcess:
         self._silence.end()
         self._desk.failed(self.tell)
         for errand in list(self._errands.values()):
+            if errand.begun:  # whether it had gone to the wire, nobody can tell any more
+                errand.sent()
             errand.lost(self._loss(how))
         if not self._started.done():
             self._settle_start(ConfigError(f"a worker process ended at its start: {how}; lower --processes"))

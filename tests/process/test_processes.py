@@ -175,6 +175,25 @@ def test_faults_are_met_as_by_one_process(tmp_path: Path, provider: str) -> None
     assert sum(attempts.values()) == len(server.chats())
 
 
+@pytest.mark.parametrize("limit", [[], ["--rate", "100/s"]])
+def test_attempts_without_an_answer_cost_what_they_cost_with_one_process(tmp_path: Path, limit: list[str]) -> None:
+    """What went to the wire counts, however the child told of it."""
+    write_prompts(tmp_path / "in.jsonl", 12)
+    reports = []
+    for processes in (1, 2):
+        with serving(tmp_path, content_null=0.5) as server:
+            (tmp_path / "out.jsonl").unlink(missing_ok=True)
+            more = ["--retries", "0", *limit]
+            code, _, err = finish(start(server, tmp_path, *more, provider="openai", processes=processes))
+            assert code == 1, err
+        reports.append(json.loads((tmp_path / "out.run.json").read_text()))
+    one, two = reports
+    assert one["estimated_requests"] == one["attempts"]["incomplete"] > 0
+    assert {key: two[key] for key in ("usage", "attempts", "requests", "estimated_requests")} == {
+        key: one[key] for key in ("usage", "attempts", "requests", "estimated_requests")
+    }
+
+
 def test_order_of_the_input_is_kept(tmp_path: Path) -> None:
     write_prompts(tmp_path / "in.jsonl", 80)
     with serving(tmp_path, latency_ms=20, latency_jitter=1) as server:

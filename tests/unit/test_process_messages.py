@@ -118,12 +118,12 @@ def test_error_of_a_plugin_keeps_what_counts() -> None:
 # The child's side of the gate.
 
 
-def in_child(steps: Callable[[GateProxy, Pending], Any], *, let_out: bool) -> list[Any]:
+def in_child(steps: Callable[[GateProxy, Pending], Any], *, let_out: bool, tell_at_once: bool = False) -> list[Any]:
     """What a provider's task tells the parent; the parent answers with ``GO`` one turn later."""
     told: list[Any] = []
 
     async def run() -> None:
-        gate = GateProxy(tell, ask_before_sending=False)
+        gate = GateProxy(tell, ask_before_sending=False, tell_at_once=tell_at_once)
         pending = Pending(7, let_out=let_out)
         task = asyncio.ensure_future(steps(gate, pending))
         gate.enter(task, pending)
@@ -152,8 +152,40 @@ async def _one_request(gate: GateProxy) -> None:
     gate.left(task)
 
 
-def test_request_that_came_with_leave_asks_for_nothing() -> None:
-    assert in_child(lambda gate, _: _one_request(gate), let_out=True) == [Sent(7), Left(7)]
+@pytest.mark.parametrize("watched", [False, True])
+def test_request_that_came_with_leave_asks_for_nothing(watched: bool) -> None:
+    """What becomes of it is told by the attempt's end, unless somebody watches."""
+    gone = []
+
+    async def one(gate: GateProxy, pending: Pending) -> None:
+        await _one_request(gate)
+        gone.append(pending.gone)
+
+    told = in_child(one, let_out=True, tell_at_once=watched)
+    assert told == ([Sent(7), Left(7)] if watched else [])
+    assert gone == [not watched], "so the end can tell"
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_attempt_that_goes_on_tells_soon_what_became_of_its_request(over: bool) -> None:
+    told: list[Any] = []
+
+    async def run() -> None:
+        gate = GateProxy(told.append, ask_before_sending=False)
+        task = asyncio.current_task()
+        assert task is not None
+        pending = Pending(7, let_out=True)
+        gate.enter(task, pending)
+        await gate.admit()
+        gate.begin(task)
+        gate.sent(task)
+        if over:
+            gate.left(task)
+        await asyncio.sleep(0.2)
+        assert told == ([Sent(7), Left(7)] if over else [Sent(7)])
+        assert not pending.gone, "nothing is told twice"
+
+    run_virtual(run())
 
 
 def test_second_request_of_an_attempt_asks() -> None:
