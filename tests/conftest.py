@@ -10,7 +10,9 @@ import pytest
 from aioresponses import core as aioresponses_core
 
 # The same examples every time, so that a change is judged by what it changed; HYPOTHESIS_PROFILE=default explores.
-hypothesis.settings.register_profile("repeatable", derandomize=True)
+# No test is judged by the clock, as the machine may be busy with others.
+_TOO_SLOW = hypothesis.HealthCheck.too_slow
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None, suppress_health_check=[_TOO_SLOW])
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "repeatable"))
 
 
