@@ -22,7 +22,8 @@ from batchchat.providers.base import (
     end_if_cancelled,
     key_in,
 )
-from batchchat.providers.http import Exchange, HttpClient
+from batchchat.providers.exchange import Exchange
+from batchchat.providers.http import HttpClient
 from batchchat.providers.masking import Masker
 from batchchat.providers.nonce import Nonce, NonceCache, is_nonce
 from batchchat.providers.nonce_store import NonceStore

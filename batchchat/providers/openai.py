@@ -13,7 +13,7 @@ import msgspec
 from batchchat.errors import ConfigError, InvalidRequestError, ProtocolError, ProviderError
 from batchchat.providers.address import moved_base
 from batchchat.providers.base import ChatRequest, ProviderContext, StreamEvent, end_if_cancelled, key_in
-from batchchat.providers.http import Exchange
+from batchchat.providers.exchange import Exchange
 from batchchat.providers.masking import Masker
 from batchchat.providers.openai_body import CompletionReader
 from batchchat.providers.openai_endpoint import Endpoint, endpoint_settings

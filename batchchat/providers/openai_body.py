@@ -5,7 +5,7 @@ from typing import Any
 
 from batchchat.errors import IncompleteError, ProtocolError, ServerError
 from batchchat.jsonl import json_type
-from batchchat.providers.http import Exchange
+from batchchat.providers.exchange import Exchange
 from batchchat.providers.openai_chunks import ChatChunk, decoded_chunks
 from batchchat.providers.openai_errors import refused_error
 from batchchat.providers.openai_reader import OpenAIReader, answer_text

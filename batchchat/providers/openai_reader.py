@@ -7,7 +7,7 @@ from typing import Any
 
 from batchchat.errors import ProtocolError, ProviderError
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta
-from batchchat.providers.http import Exchange
+from batchchat.providers.exchange import Exchange
 from batchchat.providers.openai_errors import object_error, page_error
 from batchchat.providers.text import load_lenient, plain_text
 from batchchat.records import Completion

@@ -6,7 +6,7 @@ Source: https://platform.openai.com/docs/api-reference/responses-streaming
 from typing import Any
 
 from batchchat.errors import IncompleteError, ProtocolError, ServerError
-from batchchat.providers.http import Exchange
+from batchchat.providers.exchange import Exchange
 from batchchat.providers.openai_errors import object_error, refused_error
 from batchchat.providers.openai_reader import OpenAIReader
 from batchchat.providers.text import checked_calls, usage_of, without_surrogates
