@@ -1,5 +1,6 @@
 """A table of ids that is small enough for many millions of them: no Python object is kept for an id."""
 
+from array import array
 from collections.abc import Iterable
 from struct import Struct
 
@@ -34,13 +35,14 @@ class IdTable:
         expected: How many ids may come; a table that knows needs not be split while they do.
     """
 
-    __slots__ = ("_buckets", "_count", "_far", "_mask", "_room")
+    __slots__ = ("_buckets", "_count", "_far", "_mask", "_room", "_starts")
 
     def __init__(self, expected: int = 0) -> None:
         buckets = max(_FIRST_BUCKETS, expected // _FULL)
         self._buckets = [b""] * buckets
         self._mask = (1 << (buckets - 1).bit_length()) - 1
         self._count, self._room, self._far = 0, buckets * _FULL, False
+        self._starts: array[int] | None = None
 
     def __len__(self) -> int:
         return self._count
@@ -69,7 +71,12 @@ class IdTable:
 
         Returns:
             How many were put in.
+
+        Raises:
+            ValueError: The ids are numbered by now.
         """
+        if self._starts is not None:
+            raise ValueError("a table whose ids are numbered takes no more of them")
         # This runs for each line of input and results: what calls would take is written out.
         buckets, mask, room, far = self._buckets, self._mask, self._room, self._far
         added = 0
@@ -106,6 +113,24 @@ class IdTable:
         place, at = self._find(*(hash(id[:-1]), hash(id)) if isinstance(id, str) else _integer_hashes(id))
         bucket = self._buckets[place]
         self._buckets[place] = bucket[: at + _VALUE_AT] + value.to_bytes(8, "big") + bucket[at + _BYTES :]
+
+    def number(self) -> None:
+        """Gives each id a number from 0 on, for arrays beside the table; it takes no more ids from now on."""
+        self._starts, start = array("Q"), 0
+        for bucket in self._buckets:
+            self._starts.append(start)
+            start += len(bucket) // _BYTES
+
+    def numbered(self, id: PromptId) -> tuple[int, int] | None:
+        """The id's number and value, or None where the id is not in the table; ``number`` comes first."""
+        starts = self._starts
+        if starts is None:
+            raise ValueError("expected a table whose ids are numbered")
+        first, second = (hash(id[:-1]), hash(id)) if isinstance(id, str) else _integer_hashes(id)
+        place, at = self._find(first, second)
+        if at < 0:
+            return None
+        return starts[place] + at // _BYTES, _value(self._buckets[place], at + _VALUE_AT)[0]
 
     def _find(self, first: int, second: int) -> tuple[int, int]:
         """The bucket of a digest and where in it its record begins; there -1 for nowhere."""

@@ -3,16 +3,29 @@
 Source: the forms are those of docs/input.md; the batch line is OpenAI's Batch API input.
 """
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from batchchat.jsonl import json_type
+import msgspec
+
+from batchchat.jsonl import MAX_LINE_BYTES, json_type
 from batchchat.records import Attachment, Prompt, PromptId
 from batchchat.responses_input import chat_from_responses
 
 if TYPE_CHECKING:
     from batchchat.templates import Template
 
-__all__ = ["MOST_ID_BITS", "Ask", "checked_id", "has_text", "is_plain", "read_ask", "take_id"]
+__all__ = [
+    "MOST_ID_BITS",
+    "Ask",
+    "PlainLine",
+    "checked_id",
+    "has_text",
+    "is_plain",
+    "read_ask",
+    "read_plain",
+    "take_id",
+]
 
 _SHOWN_FIELDS = 20
 # Python writes no longer integers as text, and an id is shown in messages.
@@ -21,6 +34,16 @@ MOST_ID_BITS = (10**_MOST_ID_DIGITS - 1).bit_length()
 # The way of delivery is the provider's own affair.
 _NOT_PLAIN = frozenset(("custom_id", "body", "messages", "turns", "system", "model", "params", "chat_id", "error"))
 _NO_PARAMS = frozenset(("messages", "model", "stream", "stream_options"))
+
+
+class PlainLine(msgspec.Struct, gc=False, frozen=True, forbid_unknown_fields=True):
+    """A line that holds an id and a prompt, both text, and nothing else."""
+
+    id: str
+    prompt: str
+
+
+_decode_plain: Callable[[bytes], PlainLine] = msgspec.json.Decoder(PlainLine).decode
 
 
 class Ask(NamedTuple):
@@ -111,6 +134,18 @@ def is_plain(fields: dict[str, Any]) -> bool:
     if type(text) is not str or type(id) is not str or not _NOT_PLAIN.isdisjoint(fields):
         return False
     return not (text.isspace() or id.isspace()) and text != "" and id != ""
+
+
+def read_plain(line: bytes) -> PlainLine | None:
+    """A line that ``is_plain`` is true of and that has no other fields; a fifth of the work of parsing it."""
+    if len(line) > MAX_LINE_BYTES:
+        return None
+    try:
+        read = _decode_plain(line)
+    except (ValueError, RecursionError):
+        return None
+    id, text = read.id, read.prompt
+    return None if id == "" or text == "" or id.isspace() or text.isspace() else read
 
 
 def take_id(fields: dict[str, Any], id_field: str | None) -> tuple[PromptId | None, dict[str, Any]]:

@@ -1,13 +1,14 @@
 """What is known of a run's input before its first request."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from batchchat.config import JobConfig
+from batchchat.fingerprints import Fingerprints
 from batchchat.job_setup import is_input
 from batchchat.look_ahead import first_lines, may_look_ahead
-from batchchat.prompts import PromptReader
-from batchchat.records import Prompt
+from batchchat.prompts import Answered, PromptReader, Stored
+from batchchat.records import InputFault, Prompt
 from batchchat.results import RunFiles
 from batchchat.run_output import RunOutput
 from batchchat.survey import Survey, mismatch, survey_input
@@ -19,7 +20,7 @@ class InputSurvey:
     """One reading of the input, or of its first lines where the rest is checked beside the run.
 
     Args:
-        fingerprint: See ``survey_input``.
+        fingerprints: Of the run's prompts.
         check: Raises ``ConfigError`` for a prompt that the run cannot send.
         notice: Told what the user should know of it.
         stopped: Whether the run is to end meanwhile.
@@ -35,13 +36,13 @@ class InputSurvey:
         files: RunFiles,
         reader: PromptReader,
         *,
-        fingerprint: Callable[[Prompt], str],
+        fingerprints: Fingerprints,
         check: Callable[[Prompt], None],
         notice: Callable[[str], None],
         stopped: Callable[[], bool],
     ) -> None:
         self._job, self._files, self._reader = job, files, reader
-        self._fingerprint, self._check, self._notice, self._stopped = fingerprint, check, notice, stopped
+        self._fingerprints, self._check, self._notice, self._stopped = fingerprints, check, notice, stopped
         self.errors_are_input = is_input(files.errors, job)
         self.looks_ahead = False
 
@@ -59,9 +60,9 @@ class InputSurvey:
         self.looks_ahead = not len(output.completed) and may_look_ahead(self._job)
         found = await asyncio.to_thread(
             survey_input,
-            first_lines(self._reader) if self.looks_ahead else self._reader,
+            first_lines(self._reader) if self.looks_ahead else self.items(output),
             output.completed,
-            self._fingerprint,
+            self._fingerprints.of,
             on_change=self._job.on_change,
             cancelled=self._stopped,
             check=self._check,
@@ -78,6 +79,14 @@ class InputSurvey:
         if found.changed:
             await self._redo(output, found)
         return found
+
+    def items(self, output: RunOutput) -> Iterator[Prompt | InputFault | Answered]:
+        """The input from its beginning, compared with the stored answers."""
+        stored = None
+        if len(output.completed):
+            plain = None if self._job.on_change == "keep" else self._fingerprints.plain(self._check)
+            stored = Stored(output.completed, plain)
+        return self._reader.against(stored)
 
     def _tell_unknown(self, count: int) -> None:
         job = self._job

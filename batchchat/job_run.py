@@ -14,7 +14,7 @@ from batchchat.config import JobConfig
 from batchchat.control.run_control import RunControl
 from batchchat.delivery import Delivery
 from batchchat.errors import BatchchatError, ProviderError
-from batchchat.fingerprints import fingerprint_of
+from batchchat.fingerprints import Fingerprints
 from batchchat.input_survey import InputSurvey
 from batchchat.job_setup import (
     answer_rule,
@@ -71,6 +71,8 @@ class JobRun:
             getattr(self._provider, "check_prompt", None)
         )
         self._rule = answer_rule(job)
+        schema = None if self._rule is None else self._rule.schema
+        self._fingerprints = Fingerprints(self._provider, job.prompt.params, schema)
         self._reader = PromptReader(job.input_settings())
         self._tally = Tally()
         self._rules = StopRules()
@@ -79,7 +81,7 @@ class JobRun:
             job,
             self._files,
             self._reader,
-            fingerprint=self._fingerprint,
+            fingerprints=self._fingerprints,
             check=self.check_prompt,
             notice=lambda sentence: observer.notice(sentence, 0),
             stopped=lambda: self._stop_reason is not None,
@@ -260,9 +262,9 @@ class JobRun:
     async def _work(self, ask: Ask, output: RunOutput) -> None:
         job = self._job
         items = to_do(
-            self._reader,
+            self._survey.items(output),
             output.completed,
-            self._fingerprint,
+            self._fingerprints.of,
             on_change=job.on_change,
             lenient=job.lenient,
             skipped=self._tally.skip,
@@ -329,11 +331,6 @@ class JobRun:
 
     def _stop_for_service(self, sentence: str) -> None:
         self.stop(StopReason(kind="service", message=sentence))
-
-    def _fingerprint(self, prompt: Prompt) -> str:
-        params = {**self._job.prompt.params, **prompt.params} if prompt.params else self._job.prompt.params
-        schema = None if self._rule is None else self._rule.schema
-        return fingerprint_of(self._provider, prompt, params, schema)
 
     def _stop_for_results(self, sentence: str) -> None:
         """Results cannot be written: whatever else stopped the run, this is what the user must know."""

@@ -1,6 +1,6 @@
 """The input as a stream of prompts and faults; nothing grows with its length but the table of ids.
 
-Files are opened one after another and read as they are asked for. A line is parsed here or in ``csv_rows``, what it
+Files are opened one after another and read as they are asked for. A line is parsed in ``input_records``, what it
 asks for is found in ``input_lines``; this module gives it its id, index and place, and picks by limit and sample.
 """
 
@@ -9,30 +9,48 @@ import random
 import stat
 from array import array
 from collections.abc import Callable, Iterable, Iterator
+from enum import Enum
 from itertools import islice
-from typing import Any, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
-from batchchat.compress import compression_of, open_input
-from batchchat.csv_rows import iter_rows
-from batchchat.errors import PromptFileError
+import msgspec
+
 from batchchat.expansion import Variant
 from batchchat.failed_lines import kept_line, unwrap_failure
-from batchchat.input_lines import is_plain, read_ask, take_id
+from batchchat.ids import IdTable
+from batchchat.input_lines import PlainLine, is_plain, read_ask, take_id
+from batchchat.input_records import iter_plain_records, iter_records
 from batchchat.input_settings import InputSettings, OnDuplicate
-from batchchat.jsonl import MAX_INPUT_DEPTH, iter_lines, parse_object
 from batchchat.line_prompts import LinePrompts, auto_id
 from batchchat.one_line import one_line
-from batchchat.parquet_rows import iter_parquet_rows
 from batchchat.records import InputFault, Prompt, PromptId
-from batchchat.row_ids import LINE_BITS, RowIds
+from batchchat.row_ids import LINE_BITS, LINE_MASK, RowIds
 
-__all__ = ["InputSettings", "OnDuplicate", "PromptReader", "auto_id", "draw"]
+__all__ = ["Answered", "InputSettings", "OnDuplicate", "PromptReader", "Stored", "auto_id", "draw"]
 
 T = TypeVar("T")
+
+
+class Answered(Enum):
+    """Stands in the place of a prompt whose stored answer stands, where no more need be known of it."""
+
+    HERE = 1
+
+
+class Stored(NamedTuple):
+    """Stored answers that a reading is compared with.
+
+    Attributes:
+        ids: Of the answers, each with its fingerprint; none is added from now on.
+        plain: The fingerprint of a prompt that is a text and nothing else, None for any; None where that is not known.
+    """
+
+    ids: IdTable
+    plain: Callable[[str], int | None] | None = None
+
+
 # What a line makes: its one prompt or fault, or a list of all its prompts where there may be several.
-Row = Prompt | InputFault | list[Prompt]
-# An errors file's line holds its input so many levels deep, in its batch form.
-_ERROR_LINE_LEVELS = 2
+Row = Prompt | InputFault | list[Prompt] | Answered
 
 
 class PromptReader:
@@ -48,7 +66,7 @@ class PromptReader:
 
     def __init__(self, settings: InputSettings) -> None:
         self.settings = settings
-        self._lines = LinePrompts(settings, _iter_records)
+        self._lines = LinePrompts(settings, iter_records)
         self.variants = len(self._lines.expansion.variants)
         self._sample: array[int] | None = None
 
@@ -67,29 +85,39 @@ class PromptReader:
         Raises:
             PromptFileError: A file as a whole: missing, not readable, a folder, wrong or damaged compression, UTF-16.
         """
+        return cast("Iterator[Prompt | InputFault]", self.against(None))
+
+    def against(self, stored: Stored | None) -> Iterator[Prompt | InputFault | Answered]:
+        """As iterating; ``Answered`` for a plain prompt whose stored answer is seen to stand, which takes less time.
+
+        Raises:
+            PromptFileError: As iterating does.
+        """
+        if self._lines.expansion:  # whose ids are those of its lines
+            stored = None
         count = self.settings.sample
         if count is None:
-            rows: Iterable[Row] = self._limited()
+            rows: Iterable[Row] = self._limited(stored)
         elif not self.reiterable:
-            rows = draw(self._limited(), count, self.settings.seed)
+            rows = draw(self._limited(_ids_only(stored)), count, self.settings.seed)
         else:
-            rows = self._sampled(count)
-        return _items(rows) if self._lines.expansion else cast("Iterator[Prompt | InputFault]", iter(rows))
+            rows = self._sampled(count, _ids_only(stored))
+        return _items(rows) if self._lines.expansion else cast("Iterator[Prompt | InputFault | Answered]", iter(rows))
 
-    def _limited(self) -> Iterator[Row]:
-        rows = _Reading(self.settings, self._lines).rows()
+    def _limited(self, stored: Stored | None) -> Iterator[Row]:
+        rows = _Reading(self.settings, self._lines, stored).rows()
         return rows if self.settings.limit is None else islice(rows, self.settings.limit)
 
-    def _sampled(self, count: int) -> Iterator[Row]:
+    def _sampled(self, count: int, stored: Stored | None) -> Iterator[Row]:
         """Draws indexes in one reading, so that no more than they are kept, and tells their rows in another."""
         if self._sample is None:
-            indexes = map(_index_of, self._limited())
+            indexes = map(_index_of, self._limited(stored))
             self._sample = array("Q", draw(indexes, count, self.settings.seed))
         wanted = iter(self._sample)
         index = next(wanted, None)
         if index is None:
             return
-        for row in self._limited():
+        for row in self._limited(stored):
             if _index_of(row) == index:
                 yield row
                 index = next(wanted, None)
@@ -100,33 +128,40 @@ class PromptReader:
 class _Reading:
     """One reading of the input and what it must remember from line to line."""
 
-    def __init__(self, settings: InputSettings, lines: LinePrompts) -> None:
+    def __init__(self, settings: InputSettings, lines: LinePrompts, stored: Stored | None) -> None:
         self._settings, self._lines = settings, lines
         self._id_field = settings.id_field
         self._expands = bool(lines.expansion)
         templates = lines.prompt is not None or lines.system is not None
         self._takes_plain = settings.id_field is None and not (templates or lines.dresses)
-        self._ids = RowIds(settings.paths, settings.on_duplicate)
+        self._ids = RowIds(settings.paths, settings.on_duplicate, None if stored is None else stored.ids)
+        self._answers = None if stored is None else stored.plain
 
     def rows(self) -> Iterator[Row]:
         """What each line makes; nothing is told of a line that is passed over."""
         index = 0
         make: Callable[[dict[str, Any], str, int, int, int], Row | int]
         make = self._expanded if self._expands else self._single
+        may_be_plain = self._takes_plain and not self._expands
         for number, path in enumerate(self._settings.paths):
-            for line_number, record in _iter_records(path):
+            for line_number, record in iter_plain_records(path, may_be_plain=may_be_plain):
                 if isinstance(record, str):
                     row: Row | int = InputFault(
                         path=path, line_number=line_number, index=index, reason=one_line(record)
                     )
                 else:
+                    place = number << LINE_BITS | line_number
                     try:
-                        row = make(record, path, number << LINE_BITS | line_number, line_number, index)
+                        if isinstance(record, PlainLine):
+                            row = self._plain(record.id, record.prompt, {"prompt": record.prompt}, place, index)
+                        else:
+                            row = make(record, path, place, line_number, index)
                     except ValueError as error:
-                        kept = kept_line(record, self._id_field) if "error" in record else record
+                        fields = msgspec.structs.asdict(record) if isinstance(record, PlainLine) else record
+                        kept = kept_line(fields, self._id_field) if "error" in fields else fields
                         reason = one_line(str(error))
                         row = InputFault(path=path, line_number=line_number, index=index, reason=reason, line=kept)
-                if type(row) is Prompt:
+                if type(row) is Prompt or row is Answered.HERE:
                     index += 1
                 elif isinstance(row, int):
                     index += row
@@ -143,11 +178,7 @@ class _Reading:
         """
         if self._takes_plain and is_plain(record):
             line = record.copy()
-            given = line.pop("id")
-            if (prompt_id := self._ids.given(given, place)) is None:
-                return 1
-            messages = [{"role": "user", "content": record["prompt"]}]
-            return Prompt(id=prompt_id, index=index, line_number=line_number, messages=messages, line=line)
+            return self._plain(line.pop("id"), record["prompt"], line, place, index)
         if "error" in record:
             self._lines.failed_part(record)
             record = unwrap_failure(record, self._id_field)
@@ -156,6 +187,7 @@ class _Reading:
         ask = read_ask(record, lines.prompt, lines.system)
         if lines.dresses:
             ask = lines.with_attachments(ask, record, path)
+        prompt_id: PromptId | None
         if given is None:
             prompt_id = self._ids.made(auto_id(ask), place)
         else:
@@ -165,6 +197,16 @@ class _Reading:
         if lines.dresses:
             ask = lines.with_examples(ask)
         return ask.to_prompt(prompt_id, index=index, line_number=line_number, line=line)
+
+    def _plain(self, given: str, text: str, line: dict[str, Any], place: int, index: int) -> Row | int:
+        """As ``_single``, of a line that is plain; see ``is_plain``."""
+        if self._answers and self._ids.given_standing(given, place, self._answers, text):
+            return Answered.HERE
+        prompt_id = self._ids.given(given, place)
+        if prompt_id is None:
+            return 1
+        messages = [{"role": "user", "content": text}]
+        return Prompt(id=prompt_id, index=index, line_number=place & LINE_MASK, messages=messages, line=line)
 
     def _expanded(self, record: dict[str, Any], path: str, place: int, line_number: int, index: int) -> Row | int:
         """All prompts of a record, or the one that a line of an errors file stands for; else as ``_single``."""
@@ -194,7 +236,12 @@ class _Reading:
         ]
 
 
-def _items(rows: Iterable[Row]) -> Iterator[Prompt | InputFault]:
+def _ids_only(stored: Stored | None) -> Stored | None:
+    """What is drawn from must be told as it is."""
+    return None if stored is None else Stored(stored.ids)
+
+
+def _items(rows: Iterable[Row]) -> Iterator[Prompt | InputFault | Answered]:
     for row in rows:
         if isinstance(row, list):
             yield from row
@@ -203,7 +250,7 @@ def _items(rows: Iterable[Row]) -> Iterator[Prompt | InputFault]:
 
 
 def _index_of(row: Row) -> int:
-    return (row[0] if isinstance(row, list) else row).index
+    return cast("Prompt | InputFault", row[0] if isinstance(row, list) else row).index
 
 
 def draw(items: Iterable[T], count: int, seed: int) -> list[T]:
@@ -218,31 +265,6 @@ def draw(items: Iterable[T], count: int, seed: int) -> list[T]:
             drawn[slot] = (position, item)
     drawn.sort(key=lambda pair: pair[0])
     return [item for _, item in drawn]
-
-
-def _iter_records(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
-    """1-based line number of each record with its object, or with what is wrong with it."""
-    name = (os.path.splitext(path)[0] if compression_of(path) else path).lower()
-    if name.endswith(".parquet"):
-        yield from iter_parquet_rows(path)
-        return
-    stream = open_input(path)
-    try:
-        if name.endswith((".csv", ".tsv")):
-            yield from iter_rows(stream, path, delimiter="\t" if name.endswith(".tsv") else ",")
-            return
-        for line_number, line in iter_lines(stream):
-            try:
-                wrapped = _ERROR_LINE_LEVELS if b'"error"' in line else 0
-                record: dict[str, Any] | str = parse_object(line, max_depth=MAX_INPUT_DEPTH + wrapped)
-            except ValueError as error:
-                record = str(error)
-            yield line_number, record
-    except OSError as error:
-        raise PromptFileError(path, f"cannot be read ({error.strerror or error})") from error
-    finally:
-        if path != "-":
-            stream.close()
 
 
 def _is_stream(path: str) -> bool:

@@ -1,15 +1,17 @@
 """The ids of the input's lines: each once, or told where it stood before."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from batchchat.ids import IdTable
 from batchchat.input_settings import OnDuplicate
 from batchchat.records import PromptId
+from batchchat.seen_ids import SeenIds
 
-__all__ = ["LINE_BITS", "RowIds"]
+__all__ = ["LINE_BITS", "LINE_MASK", "RowIds"]
 
 # A place is one number: which path, and in these bits which line of it.
 LINE_BITS = 40
+LINE_MASK = (1 << LINE_BITS) - 1
 
 
 class RowIds:
@@ -17,11 +19,13 @@ class RowIds:
 
     Args:
         paths: The input files, for messages.
+        known: See ``SeenIds``; None where the ids of the lines are not those of the answers.
     """
 
-    def __init__(self, paths: Sequence[str], on_duplicate: OnDuplicate) -> None:
+    def __init__(self, paths: Sequence[str], on_duplicate: OnDuplicate, known: IdTable | None = None) -> None:
         self._paths, self._on_duplicate = paths, on_duplicate
-        self._seen = IdTable()
+        self._known = SeenIds(known) if known else None
+        self._seen = self._known or IdTable()
         self._last_suffix = IdTable()
         self._parts = IdTable()
         self._part_rows = IdTable()
@@ -45,6 +49,15 @@ class RowIds:
             return row_id
         return self._repeated(row_id, self._seen.get(row_id) if first is None else first, place)
 
+    def given_standing(self, row_id: PromptId, place: int, fingerprint: Callable[[str], int | None], text: str) -> bool:
+        """Whether a line's stored answer stands; it is noted then, where nothing is odd about it.
+
+        Args:
+            fingerprint: Gives that of the line's text, None where any answer stands.
+        """
+        known = self._known
+        return known is not None and not self._has_parts and known.add_standing(row_id, place, fingerprint, text)
+
     def given_part(self, row_id: PromptId, suffix: str, place: int) -> PromptId | None:
         """As ``given``, for a line that stands for one of the prompts of an input line, as an errors file's does.
 
@@ -67,7 +80,7 @@ class RowIds:
         if self._on_duplicate == "suffix":
             return self._renamed(row_id, place)
         first = first or 0
-        where = f"{self._paths[first >> LINE_BITS]}:{first & ((1 << LINE_BITS) - 1)}"
+        where = f"{self._paths[first >> LINE_BITS]}:{first & LINE_MASK}"
         raise ValueError(
             f"duplicate id {row_id if told is None else told!r} (first at {where}), expected each id once; "
             "--on-duplicate first passes over it, --on-duplicate suffix renames it"

@@ -7,6 +7,7 @@ import msgspec
 
 from batchchat.errors import BatchchatError, PromptFileError, ResultsMismatchError
 from batchchat.ids import IdTable
+from batchchat.prompts import Answered
 from batchchat.records import InputFault, Prompt, PromptId
 
 __all__ = ["OnChange", "Survey", "ToDo", "survey_input", "to_do"]
@@ -44,7 +45,7 @@ class Survey(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def survey_input(
-    items: Iterable[Prompt | InputFault],
+    items: Iterable[Prompt | InputFault | Answered],
     completed: IdTable,
     fingerprint_of: Callable[[Prompt], str],
     *,
@@ -64,6 +65,9 @@ def survey_input(
         total += 1
         if not total % _LOOK_UP_EVERY and cancelled():
             break
+        if item is Answered.HERE:
+            done += 1
+            continue
         if isinstance(item, InputFault):
             faults += 1
             first_fault = first_fault or item
@@ -81,7 +85,7 @@ def survey_input(
 
 
 def to_do(
-    items: Iterable[Prompt | InputFault],
+    items: Iterable[Prompt | InputFault | Answered],
     completed: IdTable,
     fingerprint_of: Callable[[Prompt], str],
     *,
@@ -100,6 +104,9 @@ def to_do(
     """
     try:
         for item in items:
+            if item is Answered.HERE:
+                skipped()
+                continue
             if isinstance(item, InputFault):
                 if not lenient:
                     yield PromptFileError(item.path, item.reason, item.line_number)

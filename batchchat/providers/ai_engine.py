@@ -69,6 +69,7 @@ class AIEngine:
     """Provider ``ai-engine``: one site, one nonce for all workers."""
 
     kind: ClassVar[str] = "ai-engine"
+    plain_identity: ClassVar[bool] = True
     keeps_conversations: ClassVar[bool] = True
     Config: ClassVar[type[msgspec.Struct]] = AIEngineConfig
     url: ClassVar[str | None] = None

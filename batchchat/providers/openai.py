@@ -50,6 +50,7 @@ class OpenAIChat:
     """Provider ``openai``: any service or local server with ``/chat/completions`` or ``/responses``."""
 
     kind: ClassVar[str] = "openai"
+    plain_identity: ClassVar[bool] = True
     keeps_conversations: ClassVar[bool] = False
     keeps_nonces: ClassVar[bool] = False
     Config: ClassVar[type[msgspec.Struct]] = OpenAIChatConfig
