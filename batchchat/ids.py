@@ -156,7 +156,8 @@ class IdTable:
         bucket = buckets[place]
         byte, there = bit >> 3, 1 << (bit & 7)
         stay, go = b"", b""
-        if bucket.count(bucket[:8]) * _BYTES == len(bucket):  # all of one hash, or none at all
+        # All of one hash; records that stand far from their first place hold that hash as their second.
+        if not self._far and bucket.count(bucket[:8]) * _BYTES == len(bucket):
             stay, go = (b"", bucket) if bucket and bucket[byte] & there else (bucket, b"")
         else:
             records = [record for (record,) in _records(bucket)]

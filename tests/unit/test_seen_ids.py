@@ -58,9 +58,11 @@ def test_a_numbered_table_takes_no_more_ids_as_their_numbers_would_move() -> Non
     assert made.get("b") is None
 
 
-def test_ids_that_fill_a_bucket_have_numbers_as_well() -> None:
-    """They differ in their last sign only, so that some of them stand in another bucket."""
-    ids = [f"x{chr(0x4E00 + number)}" for number in range(1000)]
+@pytest.mark.parametrize("start", "abcdefghijklmnopqrst")
+def test_ids_that_fill_a_bucket_are_found_and_have_numbers_as_well(start: str) -> None:
+    """They differ in their last sign only, so that some of them stand in another bucket, and buckets are split then."""
+    ids = [f"{start}{chr(0x4E00 + number)}" for number in range(1000)]
     made = table(*ids)
+    assert [made.get(id) for id in ids] == list(range(1000, 2000))
     made.number()
     assert len({made.numbered(id) for id in ids}) == 1000
