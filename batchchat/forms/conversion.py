@@ -15,7 +15,7 @@ from batchchat.forms.losses import Loss, Losses
 from batchchat.forms.openai_batch import read_batch_line, read_mistral_line, write_mistral_line, write_openai_line
 from batchchat.forms.openai_results import write_openai_result
 from batchchat.forms.registry import HOLDERS, SERVICE_FORMS, TABLE_FORMS, Kind, form_of_path
-from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row, tell_row_losses
+from batchchat.forms.result_rows import RESULT_COLUMNS, result_to_row, row_shape, tell_row_losses
 from batchchat.forms.shapes import Columns
 from batchchat.forms.sources import Source
 from batchchat.forms.targets import check_target, open_target
@@ -25,6 +25,10 @@ from batchchat.parquet_rows import import_parquet
 from batchchat.results import parse_stored
 
 __all__ = ["Conversion", "Converted", "FaultyInputError", "LostError", "convert"]
+
+
+# Lines may be of ever new shapes, and memory is to stay as it is.
+_MOST_SHAPES = 10_000
 
 
 class Conversion(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,12 +154,21 @@ class _Run:
         Raises:
             FaultyInputError: Lines are faulty.
         """
-        columns = Columns(RESULT_COLUMNS if self._is_result else (), names_only=self._form != "parquet")
+        names_only = self._form != "parquet"
+        columns = Columns(RESULT_COLUMNS if self._is_result else (), names_only=names_only)
+        known: set[tuple[Any, ...] | None] = set()
         for line_number, line in self._source.lines(self._losses):
             try:
                 if isinstance(line, str):
                     raise ValueError(line)
-                columns.add(result_to_row(line) if self._is_result else line)
+                if not self._is_result:
+                    columns.add(line)
+                elif names_only and (shape := row_shape(line)) in known:
+                    columns.rows += 1
+                else:
+                    columns.add(result_to_row(line))
+                    if names_only and shape is not None and len(known) < _MOST_SHAPES:
+                        known.add(shape)
             except ValueError as error:
                 self._fault(line_number, str(error))
         self._check()

@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import orjson
+
 from batchchat.forms.losses import Losses
 from batchchat.forms.result_rows import RESULT_COLUMNS, is_result_table, row_to_result
 from batchchat.jsonl import dump_line, json_type, parse_value
@@ -69,6 +71,9 @@ class CsvWriter:
         self._is_result = is_result_table(names)
         # Columns in which an empty cell reads back as null, or as a field that is not there.
         self._may_be_empty = frozenset(RESULT_COLUMNS if self._is_result else _PROMPT_OPTIONAL)
+        # Columns in which a number reads back as it is.
+        known = RESULT_COLUMNS.items() if self._is_result else ()
+        self._numbers = frozenset(name for name, kind in known if kind in ("int", "float"))
         self.formulas = Formulas()
 
     def header(self) -> bytes:
@@ -88,21 +93,37 @@ class CsvWriter:
 
     def row(self, row: Mapping[str, Any]) -> bytes:
         """The line of a row."""
-        get, may_be_empty = row.get, self._may_be_empty
-        cells = ["" if get(name) is None and name in may_be_empty else self._cell(name, row) for name in self._names]
-        return self._line(cells) if self._names else b""
+        get, may_be_empty, numbers = row.get, self._may_be_empty, self._numbers
+        cells: list[str] = []
+        # This runs for each cell: those that need no closer look are seen to be such here, without a call of ours.
+        for name in self._names:
+            value = get(name)
+            if value is None and name in may_be_empty:
+                cells.append("")
+            elif type(value) is str and value.isalnum():
+                cells.append(value)
+            elif type(value) is int and name in numbers and value.bit_length() < _INT_BITS:
+                cells.append(str(value))
+            elif type(value) is float and name in numbers:
+                cells.append(orjson.dumps(value).decode())
+            else:
+                cells.append(self._quoted(self._cell(name, row)))
+        return self._joined(cells) if cells else b""
 
     def _line(self, cells: list[str]) -> bytes:
-        quoted = self._quoted
-        text = self._delimiter.join([cell and quoted(cell) for cell in cells])
+        return self._joined([self._quoted(cell) for cell in cells])
+
+    def _joined(self, cells: list[str]) -> bytes:
+        text = self._delimiter.join(cells)
         # A line without a character is no row for readers.
         return (text or '""').encode() + b"\n"
 
     def _quoted(self, cell: str) -> str:
-        has_mark = self._delimiter in cell or '"' in cell or "\n" in cell or "\r" in cell
-        if has_mark or (cell and not cell[0].isprintable()):
+        if not cell:
+            return cell
+        if '"' in cell or self._delimiter in cell or "\n" in cell or "\r" in cell or not cell[0].isprintable():
             return '"' + cell.replace('"', '""') + '"'
-        return f'"{cell}"' if cell != cell.strip() else cell
+        return f'"{cell}"' if cell[0].isspace() or cell[-1].isspace() else cell
 
     def _cell(self, name: str, row: Mapping[str, Any]) -> str:
         value = row.get(name)

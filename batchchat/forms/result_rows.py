@@ -16,6 +16,7 @@ __all__ = [
     "RESULT_COLUMNS",
     "is_result_table",
     "result_to_row",
+    "row_shape",
     "row_to_result",
     "tell_row_losses",
 ]
@@ -101,6 +102,20 @@ def result_to_row(obj: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in given.items():
         row[INPUT_PREFIX + name] = value
     return row
+
+
+def row_shape(obj: Mapping[str, Any]) -> tuple[Any, ...] | None:
+    """What the columns of a result line's row hang on: lines of one shape have the same ones.
+
+    Returns:
+        None where ``result_to_row`` raises, or may.
+    """
+    error, usage, given = obj.get("error"), obj.get("usage"), obj.get("input")
+    if (error is not None and type(error) is not dict) or (usage is not None and type(usage) is not dict):
+        return None
+    if given is None:
+        return tuple(obj)
+    return (*obj, None, *given) if type(given) is dict else None
 
 
 def row_to_result(row: Mapping[str, Any]) -> dict[str, Any]:
