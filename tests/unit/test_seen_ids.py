@@ -1,6 +1,7 @@
 """Ids of one reading beside the ids of stored answers."""
 
 import random
+import tracemalloc
 
 import pytest
 
@@ -66,3 +67,20 @@ def test_ids_that_fill_a_bucket_are_found_and_have_numbers_as_well(start: str) -
     assert [made.get(id) for id in ids] == list(range(1000, 2000))
     made.number()
     assert len({made.numbered(id) for id in ids}) == 1000
+
+
+def test_an_id_that_is_known_and_seen_takes_few_bytes() -> None:
+    """What a resumed run keeps of each prompt; two tables would take 60."""
+    count = 40_000
+    tracemalloc.start()
+    try:
+        known = IdTable(count)
+        for number in range(count):
+            known.add(f"{number:09d}", number)
+        seen = SeenIds(known)
+        for number in range(count):
+            assert seen.add(f"{number:09d}", number + 1)
+        kept, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert kept / count < 40

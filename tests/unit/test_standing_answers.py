@@ -1,8 +1,10 @@
 """What a resumed run finds out about a plain line by a short way is what it finds out by the long one."""
 
 import random
-from collections.abc import Mapping
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -18,6 +20,8 @@ from batchchat.providers.ai_engine import AIEngine, AIEngineConfig
 from batchchat.providers.base import ProviderContext
 from batchchat.providers.openai import OpenAIChat, OpenAIChatConfig
 from batchchat.records import Prompt
+from batchchat.results import name_files
+from batchchat.results.reading import JournalReading
 from batchchat.survey import survey_input, to_do
 
 TEXTS = ["x", " x\n", 'say "hi" \\ \t', "é字😀", "\u2028\x85", "\x01 batchchat probe", "{{ x }}", "a" * 5000]
@@ -206,3 +210,49 @@ def test_answers_are_passed_over_with_limit_and_sample_as_before(tmp_path: Path)
         ]
         assert found[0] == found[1]
         assert found[0].completed == 20
+
+
+def calls_of(work: Callable[[], Any]) -> int:
+    """How often Python functions and generators of ours were entered, which no busy machine changes."""
+    entered = 0
+
+    def count(frame: FrameType, event: str, argument: Any) -> None:
+        nonlocal entered
+        entered += event == "call" and "batchchat" in frame.f_code.co_filename
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        work()
+    finally:
+        sys.setprofile(before)
+    return entered
+
+
+def test_resuming_does_little_for_a_line_that_is_answered(tmp_path: Path) -> None:
+    """A line of the results takes no call of its own, one of the input fewer than by the long way."""
+    count = 2000
+    source, results = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    made = fingerprints(providers()[0])
+    with source.open("wb") as lines, results.open("wb") as answers:
+        for number in range(count):
+            prompt = plain(f"p{number}")
+            lines.write(dump_line({"id": f"{number:05d}", "prompt": f"p{number}"}))
+            answers.write(
+                dump_line({"id": f"{number:05d}", "response": "x", "error": None, "fingerprint": made.of(prompt)})
+            )
+    reading = JournalReading(name_files(str(results)), "flat", results.stat().st_size)
+    assert calls_of(lambda: reading.read([results.read_bytes()])) < count / 10
+    assert len(reading.completed) == count
+    reader, check = PromptReader(InputSettings(paths=(str(source),))), made.plain(passes)
+    spent = {
+        stored: calls_of(
+            lambda stored=stored: survey_input(  # type: ignore[misc]
+                reader.against(stored), reading.completed, made.of, on_change="error", cancelled=lambda: False
+            )
+        )
+        for stored in (Stored(reading.completed, check), Stored(reading.completed))
+    }
+    short, long = spent.values()
+    assert short < 14 * count
+    assert short < 0.8 * long
