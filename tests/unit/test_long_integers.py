@@ -1,7 +1,7 @@
 """Integers of any length, there and back."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from batchchat.jsonl import dump_line, parse_object
@@ -9,6 +9,7 @@ from batchchat.long_integers import integer_digits, parse_integer
 
 
 @pytest.mark.parametrize("digits", [1, 19, 20, 1999, 2000, 2001, 4000, 4300, 4301, 12_345])
+@settings(deadline=None)
 @given(data=st.data())
 def test_digits_are_the_same_after_a_round_trip(digits: int, data: st.DataObject) -> None:
     piece = data.draw(st.text("0123456789", min_size=1, max_size=30))
