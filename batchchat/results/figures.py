@@ -20,6 +20,7 @@ class AnswerFigures(NamedTuple):
         asked: Models that the line's variant and the line itself name.
         model: The one that answered.
         reused: Whether it was taken from another prompt or run, and cost nothing.
+        attempts, latency_s, first_delta_s: See ``Outcome`` and ``Completion``.
     """
 
     id: PromptId
@@ -28,6 +29,9 @@ class AnswerFigures(NamedTuple):
     asked: tuple[str, ...]
     model: str | None
     reused: bool
+    attempts: int = 0
+    latency_s: float | None = None
+    first_delta_s: float | None = None
 
 
 class _Input(msgspec.Struct, gc=False):
@@ -43,6 +47,9 @@ class _Line(msgspec.Struct, gc=False):
     error: None = None
     model: str | None = None
     usage: Usage | None = None
+    attempts: int = 0
+    latency_s: float | None = None
+    first_delta_s: float | None = None
     input: _Input | None = None
     custom_id: msgspec.UnsetType = msgspec.UNSET
     reused_from: msgspec.UnsetType = msgspec.UNSET
@@ -63,7 +70,17 @@ def read_figures(line: bytes) -> AnswerFigures | None:
     if read.id == "" or read.response == _NULL or read.usage == _NO_USAGE or read.finished_at.tzinfo is not UTC:
         return None
     asked = () if read.input is None or not read.input.model else (read.input.model,)
-    return AnswerFigures(read.id, read.finished_at, read.usage, asked, read.model, False)
+    return AnswerFigures(
+        read.id,
+        read.finished_at,
+        read.usage,
+        asked,
+        read.model,
+        False,
+        read.attempts,
+        read.latency_s,
+        read.first_delta_s,
+    )
 
 
 def figures_of(outcome: Outcome) -> AnswerFigures:
@@ -72,4 +89,14 @@ def figures_of(outcome: Outcome) -> AnswerFigures:
     names = [source.get("model") for source in (outcome.variant, outcome.line) if source]
     asked = tuple(name for name in names if isinstance(name, str) and name)
     usage, model = (None, None) if completion is None else (completion.usage, completion.model)
-    return AnswerFigures(outcome.id, outcome.finished_at, usage, asked, model, outcome.reused_from is not None)
+    return AnswerFigures(
+        outcome.id,
+        outcome.finished_at,
+        usage,
+        asked,
+        model,
+        outcome.reused_from is not None,
+        outcome.attempts,
+        outcome.latency_s,
+        None if completion is None else completion.first_delta_s,
+    )
