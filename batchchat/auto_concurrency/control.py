@@ -27,7 +27,7 @@ _ACCURACY, _FEWEST, _MOST_ANSWERS = 0.15, 12, 100
 # While the limit grows, so few answers that are this much slower end it.
 _SHOCK_ANSWERS, _SLOW_AT_START, _SHOCK = 8, 1.4, 2.5
 _STEP = 1.4  # by which the limit grows at once where more pay
-_RUSH = 4  # times as many, at most, without a look at the times of a full turn
+_FIRST_RUSH, _RUSH = 2, 4  # times as many, at most, without a look at the times of a full turn
 _LOOKS_BETWEEN_CHECKS, _LOOKS_BEFORE_CHECK = 10, 3
 _MEMORY = 200
 
@@ -75,6 +75,7 @@ class ConcurrencyControl:
         self._compared: AnswerTimes | None = None
         self._back = self.limit
         self._ratio = 1.0
+        self._rushed = False  # more were found to pay, and nothing spoke against it since
         self._looks = 0
         self._variation = 0.5
 
@@ -115,6 +116,7 @@ class ConcurrencyControl:
             self._first.add(seconds, sent.beside)
             self._count_first()
         if self.ceiling.answered(sent):
+            self._rushed = True
             self._enter("start")
         if self.state == "start" and (sent.full or self._on_wire + 1 >= self.limit):
             self._grow()
@@ -148,7 +150,8 @@ class ConcurrencyControl:
         if (known := self.ceiling.most) is not None and state != "try":
             self.limit = max(1, min(self.limit, known))
         if state == "start":
-            self._rush_to = _RUSH * self.limit
+            self._rush_to = before * (_RUSH if self._rushed else _FIRST_RUSH)
+            self._rushed = True
         self._since, self._turned = self._sent, 0
         self._times, self._latest = AnswerTimes(), AnswerTimes()
         if self.limit != before:
@@ -173,7 +176,7 @@ class ConcurrencyControl:
         ratio = latest.mean_s / self._idle.mean_s
         beyond = (ratio - 1) / (ratio * relative_error(latest, self._idle) or 1e-9)
         if self.state == "start":
-            slow = ratio > _SLOW_AT_START and beyond > 2
+            slow = ratio > _SLOW_AT_START and beyond > 1.5
         else:
             slow = ratio > max(_SHOCK, 1.6 * self._ratio) and beyond > 3
         if slow:
@@ -206,6 +209,7 @@ class ConcurrencyControl:
         limit = min(self.limit - 1, math.ceil(beside * min(0.8, _AIM / ratio)))
         if back is None:
             self._cut(f"answers take {ratio:.2g} times as long; {max(1, limit)} in flight, not {self.limit}")
+        self._rushed = False
         self._compared, self._back, self._ratio = times, back or self.limit, 1.0
         self._enter("ease", limit)
 
@@ -275,6 +279,7 @@ class ConcurrencyControl:
         if not whole:
             return
         self._looks += 1
+        self._rushed = False
         if self.limit > 1 and self._looks >= (_LOOKS_BETWEEN_CHECKS if self._idle_known else _LOOKS_BEFORE_CHECK):
             self._check(times, min(0.7, 0.9 / ratio))
         else:
