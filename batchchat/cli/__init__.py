@@ -25,6 +25,7 @@ _COMMANDS = {
     "run": "Send the prompts of an input and write the answers; run it again to resume.",
     "check": "Check input and job without sending anything.",
     "status": "Tell what a results file holds and what is left.",
+    "report": "Make a report of a results file: figures and plots as HTML, Markdown or JSON.",
     "pause": "Hold a run that is going on: nothing new is sent.",
     "resume": "Let a paused run go on.",
     "set-rate": "Change the rate of a run that is going on.",

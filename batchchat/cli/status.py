@@ -1,85 +1,33 @@
 """``batchchat status``: counts of a results file, also while a run writes it."""
 
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from batchchat.cli.input_options import run_file_options
+
 if TYPE_CHECKING:
     from batchchat.control.messages import Live
-    from batchchat.job_config import JobConfig
-    from batchchat.prices import PriceList
     from batchchat.results import RunStatus
 
 __all__ = ["command"]
 
 
 @click.command("status")
-@click.argument("results", metavar="RESULTS")
-@click.argument("more", metavar="", nargs=-1)
-@click.option(
-    "-i", "--input", "inputs", metavar="INPUT...", multiple=True, help="Input of the run, to count what is left of it."
-)
-@click.option(
-    "-j", "--job", metavar="FILE", help="Job file of the run: how it reads the input, its prices, and its model."
-)
-@click.option("--id-field", metavar="NAME", help="Field of the input that holds the id.")
-@click.option(
-    "--prompt", metavar="TEMPLATE", help="Prompt template of the run; ids of prompts without one depend on it."
-)
-@click.option("--system", metavar="TEMPLATE", help="System template of the run; ids depend on it too.")
-@click.option("--n", "samples", metavar="N", help="As in the run: how often it asked each prompt.")
-@click.option("--matrix", multiple=True, metavar="KEY=V1,V2,…", help="As in the run; repeatable.")
-@click.option(
-    "--on-duplicate",
-    type=click.Choice(["error", "first", "suffix"]),
-    help="As in the run.  [default: error]",
-)
-@click.option("--errors", metavar="FILE", help="Errors file, where it is not beside the results.")
-@click.option("--summary", metavar="FILE", help="Summary, where it is not beside the results.")
+@run_file_options
 @click.option("--json", "as_json", is_flag=True, help="One JSON object.")
-def command(
-    results: str,
-    more: tuple[str, ...],
-    inputs: tuple[str, ...],
-    job: str | None,
-    id_field: str | None,
-    prompt: str | None,
-    system: str | None,
-    samples: str | None,
-    matrix: tuple[str, ...],
-    on_duplicate: str | None,
-    errors: str | None,
-    summary: str | None,
-    as_json: bool,
-) -> None:
+def command(as_json: bool, **given: Any) -> None:
     """Tell what RESULTS holds: answered, failed and pending prompts, failures by type, rate and usage.
 
     It disturbs no run, and may be asked while one goes on. With the input (-i), it tells what is left of it too.
     """
-    from batchchat.cli.job_options import matrix_overrides
-    from batchchat.config import Override, load_job
-    from batchchat.prompts import PromptReader
-    from batchchat.results import name_files, read_status
+    from batchchat.cli.input_options import open_sources
+    from batchchat.results import read_status
 
-    if more and not inputs:
-        raise click.UsageError(f"expected one results file, found {1 + len(more)}; input files come after -i")
-    given = {
-        "--prompt": ("prompt.template", prompt),
-        "--system": ("prompt.system", system),
-        "--id-field": ("prompt.id", id_field),
-        "--n": ("prompt.n", samples),
-        "--on-duplicate": ("on_duplicate", on_duplicate),
-    }
-    overrides = {key: Override(value, option) for option, (key, value) in given.items() if value is not None}
-    overrides |= matrix_overrides(matrix, "--matrix")
-    overrides["input"] = Override([*inputs, *more], "--input")
-    # Read once, as it may be a pipe.
-    settings = load_job(job, overrides)
-    reader = PromptReader(settings.input_settings()) if inputs else None
-    prices, model = _prices(job, settings)
-    status = read_status(name_files(results, errors, summary), reader, prices=prices, model=model)
-    live = _live(results) if status.running is not None else None
+    files, reader, prices, model = open_sources(**given)
+    status = read_status(files, reader, prices=prices, model=model)
+    live = _live(files.results) if status.running is not None else None
     sys.stdout.write(_render_json(status, live) if as_json else _render_text(status, live))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(
@@ -87,16 +35,6 @@ def command(
             "give --job, --prompt, --system, --n, --matrix, --id-field and --on-duplicate as in the run",
             err=True,
         )
-
-
-def _prices(job_file: str | None, job: "JobConfig") -> "tuple[PriceList, str | None]":
-    from batchchat.prices import PriceList
-
-    if job_file is None:
-        return PriceList(), None
-    from batchchat.job_setup import job_models, make_prices
-
-    return make_prices(job), next((name for names in job_models(job) for name in names), None)
 
 
 def _live(results: str) -> "Live | None":

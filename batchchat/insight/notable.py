@@ -14,6 +14,8 @@ __all__ = ["Excerpt", "Notable", "clean_text", "notable_of"]
 
 _MOST_CHARS = 400
 _MOST_ID_CHARS = 200
+# Where a line of data has one of these, that is what reads best; else all of it is shown.
+_TEXT_FIELDS = ("prompt", "question", "query", "instruction", "text")
 
 
 class Excerpt(msgspec.Struct, frozen=True):
@@ -86,7 +88,7 @@ def _asked(line: Mapping[str, Any] | None) -> str | None:
     elif isinstance(turns, list) and turns:
         found = turns[0]
     else:
-        found = line.get("prompt")
+        found = next((line[name] for name in _TEXT_FIELDS if isinstance(line.get(name), str)), None)
     return found if isinstance(found, str) and found else _as_json(line)
 
 

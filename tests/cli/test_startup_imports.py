@@ -50,7 +50,8 @@ def prompts(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["run", "--help"], ["check", "--help"], ["status", "--help"]]
+    "arguments",
+    [["--help"], ["--version"], ["run", "--help"], ["check", "--help"], ["status", "--help"], ["report", "--help"]],
 )
 def test_help_imports_no_more_than_click(arguments: list[str]) -> None:
     """Help is text: no settings, no client, no event loop."""
@@ -83,10 +84,11 @@ def test_a_job_file_costs_yaml_and_no_more(server: Server, prompts: Path) -> Non
     assert found & SELDOM == {"yaml", "batchchat.job_yaml"}
 
 
-def test_status_reads_a_file_without_a_client(tmp_path: Path) -> None:
-    """A results file is read without HTTP, providers or what a run is made of."""
+@pytest.mark.parametrize("arguments", [["status"], ["report", "--format=json"], ["report", "--format=markdown"]])
+def test_a_results_file_is_read_without_a_client(arguments: list[str], tmp_path: Path) -> None:
+    """Nor with HTTP, providers or what a run is made of; Jinja is for pages only."""
     (tmp_path / "out.jsonl").write_text('{"id":"a","response":"b"}\n')
-    found = imported("status", str(tmp_path / "out.jsonl"))
+    found = imported(*arguments, str(tmp_path / "out.jsonl"))
     assert found & (SELDOM | {"aiohttp", "uvloop", "batchchat.job_run", "batchchat.worker"}) == set()
 
 
