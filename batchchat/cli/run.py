@@ -95,14 +95,14 @@ def _run_told_as_json(job: "JobConfig", verbosity: int) -> int:
 
 def _run(job: "JobConfig", progress: "LineProgress | JsonProgress | RichProgress") -> "RunReport":
     from batchchat.descriptors import check_descriptors
-    from batchchat.garbage import collect_for_a_run
+    from batchchat.garbage import settle_for_a_run
     from batchchat.runner import run_job, run_on_fast_loop
     from batchchat.threads import check_threads, raise_for_room
 
     try:
         check_descriptors()
         check_threads()
-        collect_for_a_run()
+        settle_for_a_run()
         return run_on_fast_loop(run_job(job, observers=[progress], handle_signals=True))
     except (RuntimeError, MemoryError, ExceptionGroup) as error:
         raise_for_room(error)

@@ -15,7 +15,7 @@ from batchchat.admission import Abandoned
 from batchchat.descriptors import fit_concurrency
 from batchchat.errors import BatchchatError, ProviderError
 from batchchat.fast_loop import run_on_fast_loop
-from batchchat.garbage import collect_for_a_run
+from batchchat.garbage import settle_for_a_run
 from batchchat.processes.channel import Channel
 from batchchat.processes.gate_proxy import GateProxy, Pending
 from batchchat.processes.messages import (
@@ -81,7 +81,7 @@ class Child:
         try:
             self._provider = provider = self._made_provider(opening)
             async with provider:
-                collect_for_a_run()
+                settle_for_a_run()
                 self._channel.tell(Ready())
                 await over
                 async with asyncio.timeout(_END_S):

@@ -7,13 +7,14 @@ from collections.abc import Iterator
 
 import pytest
 
-from batchchat.garbage import collect_for_a_run, put_off_collecting
+from batchchat.garbage import put_off_collecting, settle_for_a_run
 
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    before = gc.get_threshold()
+    before, turn_s = gc.get_threshold(), sys.getswitchinterval()
     yield
+    sys.setswitchinterval(turn_s)
     gc.unfreeze()
     gc.set_threshold(*before)
 
@@ -24,7 +25,7 @@ def test_a_run_begins_with_thresholds_of_the_usual_kind() -> None:
     put_off_collecting()
     assert gc.isenabled()
     assert gc.get_threshold()[0] > usual[0]
-    collect_for_a_run()
+    settle_for_a_run()
     assert gc.isenabled()
     assert gc.get_threshold()[0] <= 10_000
     assert gc.get_threshold()[1:] == usual[1:]
@@ -33,7 +34,7 @@ def test_a_run_begins_with_thresholds_of_the_usual_kind() -> None:
 def test_what_a_start_left_is_not_looked_through() -> None:
     """Frozen objects are none of the collector's any more, new ones are."""
     put_off_collecting()
-    collect_for_a_run()
+    settle_for_a_run()
     assert gc.get_freeze_count() > 1000
     cycle: list[object] = []
     cycle.append(cycle)
@@ -43,7 +44,8 @@ def test_what_a_start_left_is_not_looked_through() -> None:
 def test_a_program_that_imports_batchchat_keeps_its_own_way() -> None:
     """Only the command line's own process is changed."""
     code = (
-        "import gc, sys; usual = gc.get_threshold(); import batchchat, batchchat.cli.run; batchchat.run_job, batchchat.stream; "
-        "sys.exit(gc.get_threshold() != usual or gc.get_freeze_count())"
+        "import gc, sys; usual = gc.get_threshold(), sys.getswitchinterval(); "
+        "import batchchat, batchchat.cli.run; batchchat.run_job, batchchat.stream; "
+        "sys.exit((gc.get_threshold(), sys.getswitchinterval()) != usual or gc.get_freeze_count())"
     )
     assert subprocess.run([sys.executable, "-c", code], timeout=50).returncode == 0
