@@ -39,7 +39,21 @@ def command(output: str | None, form: str | None, **given: Any) -> None:
     if output is not None and output != "-":
         _check_output(output, sources.files)
     insight = read_insight(sources.files, sources.reader, prices=sources.prices, model=sources.model)
-    _write(output or "-", _render(insight, form))
+    _write(output or "-", _render(_with_live(insight), form))
+
+
+def _with_live(insight: "RunInsight") -> "RunInsight":
+    """Total and rates of a run that is going on, if it answers soon."""
+    if insight.status.running is None:
+        return insight
+    from batchchat.control.client import ask
+    from batchchat.control.messages import Request
+    from batchchat.insight.reading import with_live_counts
+
+    reply = ask(insight.status.results, Request(command="status"))
+    if reply is None or reply.live is None:
+        return insight
+    return with_live_counts(insight, total=reply.live.total, rates=reply.live.rates)
 
 
 def _form(output: str | None, form: str | None) -> str:

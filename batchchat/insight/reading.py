@@ -17,7 +17,7 @@ from batchchat.results.lock import Holder, is_locked, read_holder
 from batchchat.results.status import RunStatus
 from batchchat.results.summary import read_summary
 
-__all__ = ["LatestRun", "RunInsight", "read_insight", "read_latest_run"]
+__all__ = ["LatestRun", "RunInsight", "read_insight", "read_latest_run", "with_live_counts"]
 
 
 class LatestRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -117,6 +117,17 @@ def read_insight(
         figures=fold.figures(),
         run=read_latest_run(files),
     )
+
+
+def with_live_counts(insight: RunInsight, *, total: int | None, rates: tuple[str, ...]) -> RunInsight:
+    """The same with what the running process tells, which its summary does not yet.
+
+    Args:
+        rates: Limits that are in force now.
+    """
+    run = insight.run or LatestRun()
+    run = msgspec.structs.replace(run, total=run.total if total is None else total, rates=_rates(list(rates)))
+    return msgspec.structs.replace(insight, run=run)
 
 
 def read_latest_run(files: RunFiles) -> LatestRun | None:

@@ -234,34 +234,27 @@ def test_the_input_tells_what_is_left(folder):
 
 
 def test_a_report_of_a_real_run_tells_what_its_summary_tells(tmp_path, monkeypatch):
-    """Made while the run goes on, and after it."""
+    """Made while the run is held, and after it."""
     monkeypatch.chdir(tmp_path)
-    prompts = write_prompts(tmp_path / "in.jsonl", 60)
+    prompts, results = write_prompts(tmp_path / "in.jsonl", 60), tmp_path / "out.jsonl"
+
+    def tell(*arguments: str) -> str:
+        return subprocess.run([*BATCHCHAT, *arguments], capture_output=True, text=True, timeout=50, check=True).stdout
+
     with serving(tmp_path, error_500=0.3, seed=3) as server:
-        results = tmp_path / "out.jsonl"
-        arguments = [
-            *run_arguments(server, prompts, results),
-            "--rate",
-            "40/s",
-            "--retries",
-            "1",
-            "--header",
-            "x-api-key: hush-hush",
-        ]
+        limits = ["--rate", "1/s", "--burst", "30", "--retries", "1", "--header", "x-api-key: hush-hush"]
+        arguments = run_arguments(server, prompts, results, *limits)
         with subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as run:
             wait_until(lambda: results.exists() and results.read_bytes().count(b"\n") > 5)
-            early = subprocess.run(
-                [*BATCHCHAT, "report", "out.jsonl", "--format", "json"],
-                capture_output=True,
-                text=True,
-                timeout=50,
-                check=True,
-            )
+            tell("pause", "out.jsonl")
+            going_on = json.loads(tell("report", "out.jsonl", "--format", "json"))
+            tell("set-rate", "out.jsonl", "1000/s")
+            tell("resume", "out.jsonl")
             code = run.wait(50)
     assert code in (0, 1)
-    going_on = json.loads(early.stdout)
-    assert going_on["state"] in ("running", "failed", "done")
-    assert 5 < going_on["answered"] <= 60
+    assert (going_on["state"], going_on["total"], going_on["run"]["rates"]) == ("running", 60, ["1/s"])
+    assert 5 < going_on["answered"] < 60
+    assert going_on["pending"] == 60 - going_on["answered"] - going_on["failed"]
     summary = json.loads(Path("out.run.json").read_text())
     found = json.loads(report("out.jsonl", "--format", "json").stdout)
     assert (found["answered"], found["failed"], found["pending"], found["total"]) == (
@@ -273,8 +266,8 @@ def test_a_report_of_a_real_run_tells_what_its_summary_tells(tmp_path, monkeypat
     }
     assert found["requests"] == sum(summary["attempts"].values())
     assert sum(each["answered"] + sum(each["failed"].values()) for each in found["timeline"]) == 60
-    assert found["run"]["rates"] == ["40/s"]
+    assert found["run"]["rates"] == ["1/s"]
     assert report("out.jsonl", "-o", "out.html").exit_code == 0
     text = Path("out.html").read_text()
-    assert "rate limit" in check_safe(text).text
+    assert "rate limit" in check_safe(text).text.lower()
     assert "hush" not in text + json.dumps(found)
