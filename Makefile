@@ -6,13 +6,16 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt bench bench-peers chaos fuzz audit clean
+.PHONY: run test check fmt docs dist compat bench bench-peers chaos fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:
 	@echo "make run    install into .venv and run the sample job"
 	@echo "make test   install what tests need and run lint, types, import directions and tests"
 	@echo "make fmt    format the code"
+	@echo "make docs   build the site of the documents into dist/site"
+	@echo "make dist   build the wheel and the source archive into dist"
+	@echo "make compat run tests with the lowest versions of the libraries, and with other versions of Python; SLICE=quick narrows it"
 	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
 	@echo "make audit  look the locked versions up among known vulnerabilities"
 	@echo "make fuzz   feed every parser hostile bytes; TARGET=, SECONDS= (60 for each) narrow it"
@@ -53,6 +56,15 @@ fmt: $(VENV)/.test
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
+docs: $(VENV)/.test
+	$(BIN)/python docs/tools/build_site.py dist/site
+
+dist: $(VENV)/.test
+	$(BIN)/python -m build --no-isolation --outdir dist
+
+compat: $(VENV)/.test
+	@.ci/compat $(or $(SLICE),whole)
+
 bench: $(VENV)/.test
 	$(BIN)/python -m tests.bench $(ONLY) --rounds $(or $(ROUNDS),3) $(if $(FULL),--full) --write
 
@@ -69,4 +81,4 @@ fuzz: $(VENV)/.test
 	nice $(BIN)/python -W ignore -m tests.fuzz $(TARGET) --seconds $(or $(SECONDS),60)
 
 clean:
-	rm -rf $(VENV) results
+	rm -rf $(VENV) results dist

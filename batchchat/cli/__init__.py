@@ -15,11 +15,12 @@ from batchchat.errors import BatchchatError
 from batchchat.message_stream import end_messages
 from batchchat.version import VERSION
 
-__all__ = ["main"]
+__all__ = ["group", "main"]
 
 EXIT_INTERRUPTED = 130
 EXIT_RESULTS = 6
 _READER = "batchchat-input"
+_COMPLETION = "_BATCHCHAT_COMPLETE"  # what a shell sets when it asks what could come next; click answers
 
 _COMMANDS = {
     "run": "Send the prompts of an input and write the answers; run it again to resume.",
@@ -47,6 +48,10 @@ class _Commands(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"batchchat.cli.{cmd_name.replace('-', '_')}").command
+        if _COMPLETION in os.environ:
+            from batchchat.cli.completion import offering
+
+            return offering(command, _COMMANDS[cmd_name])
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -56,7 +61,7 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(VERSION, prog_name="batchchat")
-def _group() -> None:
+def group() -> None:
     """Send a file of prompts to a chat service; one line of answer for each, as JSON Lines.
 
     An answer that arrived is never lost, a prompt never has two lines, and a limit is never exceeded.
@@ -68,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     _mend_streams()
     code = 0
     try:
-        code = _group.main(args=arguments, prog_name="batchchat", standalone_mode=False) or 0
+        code = group.main(args=arguments, prog_name="batchchat", standalone_mode=False) or 0
     except click.exceptions.Exit as end:
         code = end.exit_code
     except click.ClickException as error:
@@ -82,8 +87,9 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except BatchchatError as error:
         _tell(f"batchchat: {error}")
         code = error.exit_code
-    except (BrokenPipeError, SystemExit):  # click makes the one into the other
-        code = EXIT_RESULTS
+    except (BrokenPipeError, SystemExit) as error:  # click makes the one into the other
+        answered = isinstance(error, SystemExit) and _COMPLETION in os.environ  # as it ends a shell's question too
+        code = int(getattr(error, "code", 0) or 0) if answered else EXIT_RESULTS
     _leave(code, own_process=arguments is None)
 
 

@@ -27,10 +27,21 @@ _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @click.command("serve", context_settings={"allow_interspersed_args": False})
 @click.option(
-    "--host", default="127.0.0.1", show_default=True, help="Address to listen on; others than loopback need a token."
+    "--host",
+    metavar="ADDRESS",
+    default="127.0.0.1",
+    show_default=True,
+    help="Address to listen on; others than loopback need a token.",
 )
 @click.option("--token-env", metavar="NAME", help="Environment variable with a token that every request must carry.")
-@click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 for any free port.")
+@click.option(
+    "--port",
+    metavar="N",
+    default=8080,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 for any free one.",
+)
 @click.option("--scenario", "scenario_path", metavar="FILE", help="YAML file that says how to misbehave.")
 @click.option("--set", "settings", metavar="KEY=VALUE", multiple=True, help="One scenario key; repeatable, wins.")
 @click.option("--log", "log_path", metavar="FILE", help="Append one JSON line for each request as it arrives.")

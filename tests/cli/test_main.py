@@ -7,11 +7,11 @@ from importlib.metadata import entry_points
 
 import pytest
 
-from batchchat.cli import main
+from batchchat.cli import _COMMANDS, main
 from batchchat.version import VERSION
 from tests.runs import BATCHCHAT
 
-COMMANDS = ["run", "check", "status", "pause", "resume", "set-rate", "convert", "serve", "model", "providers", "schema"]
+COMMANDS = list(_COMMANDS)
 
 
 def call(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
