@@ -1,6 +1,7 @@
 """What one prompt has gone through so far."""
 
 import asyncio
+import time
 from typing import Any
 
 from batchchat.answers import Structured
@@ -10,6 +11,8 @@ from batchchat.records import Completion, Prompt, Usage
 
 __all__ = ["Life"]
 
+# Of each prompt, in memory and in its line.
+_MOST_FAILURES, _MOST_MESSAGE_CHARS = 20, 300
 
 _NOTHING_READ, _NOTHING_USED = Structured(), Usage()
 
@@ -27,12 +30,14 @@ class Life:
         spared: Whether its last attempt does not count and is made again.
         usage: Tokens of its answers so far.
         structured: What was read from its last answer.
+        last_error, failed_attempts: What its attempts came to so far; see ``Outcome``.
         clock: Its own deadline, not started before its first attempt; None for none.
     """
 
     __slots__ = (
         "attempts",
         "clock",
+        "failed_attempts",
         "holds_slot",
         "judged",
         "last_error",
@@ -53,6 +58,7 @@ class Life:
         self.structured, self.usage = _NOTHING_READ, _NOTHING_USED
         self.last_error: ProviderError | None = None
         self.clock: PromptClock | None = None
+        self.failed_attempts: list[dict[str, Any]] | None = None
 
     def begin(self) -> None:
         """Counts an attempt; the first one starts the prompt's own clock."""
@@ -60,6 +66,25 @@ class Life:
             self.clock.start()
         self.attempts += 1
         self.tries += 1
+
+    def note_failure(self, error: ProviderError, began_at: float | None) -> None:
+        """Keeps what an attempt came to.
+
+        Args:
+            began_at: ``time.monotonic()`` of the prompt's first request; None where there was none.
+        """
+        self.last_error = error
+        kept = self.failed_attempts = self.failed_attempts or []
+        kept.append(
+            {
+                "attempt": self.attempts,
+                "after_s": None if began_at is None else round(time.monotonic() - began_at, 3),
+                "type": error.type,
+                "status": error.status,
+                "message": error.message[:_MOST_MESSAGE_CHARS],
+            }
+        )
+        del kept[:-_MOST_FAILURES]
 
     def spare(self) -> None:
         """Takes the attempt that just failed off the tries."""

@@ -169,6 +169,8 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         value: What the expression of ``--extract`` found in it, else UNSET.
         reused_from: Where the answer comes from if it was not asked for: ``id`` and, for another file, ``path``.
         variant: See ``Prompt``.
+        failed_attempts: Of a prompt that took several attempts, the failed ones, at most the last 20: ``attempt`` (its
+            number), ``after_s`` (seconds from the first one's start to its end), ``type``, ``status``, ``message``.
         finished_at: UTC.
     """
 
@@ -184,6 +186,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     value: Any = msgspec.UNSET
     reused_from: dict[str, Any] | None = None
     variant: dict[str, Any] | None = None
+    failed_attempts: list[dict[str, Any]] | None = None
     finished_at: datetime = msgspec.field(default_factory=lambda: datetime.now(UTC))
     provider: str | None = None
     fingerprint: str | None = None

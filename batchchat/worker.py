@@ -174,6 +174,7 @@ class Worker:
             fingerprint=fingerprint,
             line=prompt.line,
             variant=prompt.variant,
+            failed_attempts=life.failed_attempts if life.attempts > 1 else None,
         )
 
     def _chat(self, chat_id: str) -> asyncio.Lock:
@@ -203,7 +204,7 @@ class Worker:
         if not self.attempts["answered"]:
             del self.attempts["answered"]
         self._count(error.type)
-        life.last_error = error
+        life.note_failure(error, self._admission.began_at(life.task))
         self._observer.attempt_failed(life.prompt.id, life.attempts, error, again)
 
     async def _answer(self, request: ChatRequest, life: Life) -> Completion:
@@ -265,7 +266,7 @@ class Worker:
             Abandoned: The run is stopping and this prompt could have been tried again.
         """
         self._count(error.type)
-        life.last_error = error
+        life.note_failure(error, self._admission.began_at(life.task))
         if error.retry_after_s is not None:
             if self._rules.wait_too_long(error):
                 error.stops_run = True
@@ -284,7 +285,7 @@ class Worker:
     def _failed_beside(self, error: ProviderError, life: Life) -> None:
         """Tells of a failed attempt that has another one of the same prompt beside it."""
         self._count(error.type)
-        life.last_error = error
+        life.note_failure(error, self._admission.began_at(life.task))
         if error.retry_after_s and not self._rules.wait_too_long(error):
             self._limiter.pause(error.retry_after_s)
         self._observer.attempt_failed(life.prompt.id, life.attempts, error, True)

@@ -142,6 +142,8 @@ def _tell_origin(obj: dict[str, Any], outcome: Outcome) -> None:
         obj["reused_from"] = outcome.reused_from
     if outcome.variant is not None:
         obj["variant"] = outcome.variant
+    if outcome.failed_attempts:
+        obj["failed_attempts"] = outcome.failed_attempts
 
 
 def _usage_object(usage: Usage | None) -> dict[str, Any] | None:

@@ -88,6 +88,7 @@ def outcome_from_object(obj: Mapping[str, Any]) -> Outcome:
         value=ours.get("value", msgspec.UNSET),
         reused_from=_typed(ours.get("reused_from"), dict),
         variant=_typed(ours.get("variant"), dict),
+        failed_attempts=_typed(ours.get("failed_attempts"), list),
         finished_at=_read_time(ours.get("finished_at")),
         provider=_typed(ours.get("provider"), str),
         fingerprint=stored.fingerprint,

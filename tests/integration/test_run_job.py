@@ -589,3 +589,23 @@ async def test_run_cancelled_again_and_again_still_releases_its_results(files) -
             await task
         assert (await run(server, prompts, results, concurrency=50)).exit_code == 0
     assert_all_answered(results, range(50))
+
+
+async def test_a_line_tells_what_each_of_several_attempts_came_to(files) -> None:
+    """Whether the prompt was answered in the end or not; one that took a single attempt has nothing to tell."""
+    prompts, results = files
+    async with DevServer(Scenario(fail_first=2, fail_with="error_503")) as server:
+        await run(server, write_prompts(prompts, 2), results, retry__retries=3)
+    for line in read_lines(results):
+        assert line["attempts"] == 3
+        assert [(each["attempt"], each["type"], each["status"]) for each in line["failed_attempts"]] == [
+            (1, "server", 503),
+            (2, "server", 503),
+        ]
+        assert all(each["message"] for each in line["failed_attempts"])
+        assert 0 <= line["failed_attempts"][0]["after_s"] < line["failed_attempts"][1]["after_s"] < line["latency_s"]
+    results.unlink()
+    async with DevServer(Scenario(fail_first=1, fail_with="error_503")) as server:
+        await run(server, write_prompts(prompts, 1), results, retry__retries=0)
+        (line,) = read_lines(results.with_name(f"{results.stem}.errors.jsonl"))
+        assert (line["attempts"], "failed_attempts" in line) == (1, False)

@@ -36,6 +36,11 @@ OUTCOMES = {
     "parsed null": answered("n", parsed=None),
     "reused": answered("r", reused_from={"id": 7, "path": "old.jsonl"}, attempts=0),
     "variant": answered("q/short@m#2", variant={"id": "q", "template": "short", "model": "m", "sample": 2}),
+    "attempts": answered(
+        "s",
+        attempts=2,
+        failed_attempts=[{"attempt": 1, "after_s": 0.5, "type": "server", "status": 502, "message": "no"}],
+    ),
     "choices": answered("k", completion=Completion(text="b", choices=[None, "b", "c"], finish_reason="stop")),
     "failure that cost": failed("q-19", usage=Usage(input_tokens=9, output_tokens=3)),
     "half usage": answered("u", completion=Completion(text="x", usage=Usage(output_tokens=3))),
