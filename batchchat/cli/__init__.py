@@ -30,6 +30,7 @@ _COMMANDS = {
     "pause": "Hold a run that is going on: nothing new is sent.",
     "resume": "Let a paused run go on.",
     "set-rate": "Change the rate of a run that is going on.",
+    "view": "Show a results file as a page in the browser, also while a run writes it.",
     "convert": "Convert prompts and results between forms of files.",
     "serve": "Start the development server.",
     "model": "Install the small model of provider local, or tell where it is.",

@@ -24,7 +24,7 @@ _FENCED = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 _PARTS = {
     "Begin": ["install", "tutorial", "input", "results", "answers", "troubleshooting"],
     "Recipes": ["recipes/*"],
-    "Run": ["jobs", "limits", "cost", "unattended", "control", "report", "monitoring", "scale", "convert"],
+    "Run": ["jobs", "limits", "cost", "unattended", "control", "view", "report", "monitoring", "scale", "convert"],
     "Services": ["providers", "local", "protocol", "write-a-provider", "devserver"],
     "Reference": ["reference/commands", "reference/job", "reference/python", "changes"],
     "Inside": ["architecture", "reliability", "performance", "security", "testing", "adr/index"],

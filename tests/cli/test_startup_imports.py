@@ -51,7 +51,15 @@ def prompts(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["--help"], ["--version"], ["run", "--help"], ["check", "--help"], ["status", "--help"], ["report", "--help"]],
+    [
+        ["--help"],
+        ["--version"],
+        ["run", "--help"],
+        ["check", "--help"],
+        ["status", "--help"],
+        ["view", "--help"],
+        ["report", "--help"],
+    ],
 )
 def test_help_imports_no_more_than_click(arguments: list[str]) -> None:
     """Help is text: no settings, no client, no event loop."""

@@ -124,6 +124,9 @@ def test_wheel_holds_the_package_its_types_and_the_manual_alone(built: Built) ->
     assert {name for name in package if name.endswith(".py")} == {
         path.relative_to(ROOT).as_posix() for path in (ROOT / "batchchat").rglob("*.py")
     }
+    page = ROOT / "batchchat" / "view"
+    served = {path.relative_to(ROOT).as_posix() for path in (page / "static").iterdir()}
+    assert {name for name in package if name.startswith("batchchat/view/") and not name.endswith(".py")} == served
     manual = {f"batchchat-{VERSION}.data/data/share/man/man1/{name}" for name in render_man_pages()}
     about = {f"batchchat-{VERSION}.dist-info/{name}" for name in ("METADATA", "WHEEL", "RECORD", "entry_points.txt")}
     assert names - package == manual | about
