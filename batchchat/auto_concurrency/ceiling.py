@@ -13,20 +13,23 @@ __all__ = ["Ceiling", "Sent"]
 # for one. A run begins with a few on credit, as it knows nothing; a congestion with many is paid off for a while.
 _ANSWERS_A_REFUSAL: Final = 80
 _FIRST_CREDIT, _MOST_CREDIT, _LEAST_CREDIT = 3.0, 6.0, -4.0
-_ANSWERS_A_TRY: Final = 30
-# A service that asks for a pause holds up the whole run: so many times as long passes before the next try, and twice
-# as long after one that was in vain.
-_FEWEST_PAUSES, _MOST_PAUSES = 10, 20
-# Refusals that go on after a cut cut deeper each time.
-_HARDER: Final = (0.9, 0.7, 0.5)
+_ANSWERS_A_TRY, _TURNS_A_TRY = 30, 5
+# A service that asks for a pause holds up the whole run: so many times as long passes before the next try, and longer
+# by a factor after each one in vain.
+_FEWEST_PAUSES, _MOST_PAUSES, _MORE_PAUSES = 6.0, 20.0, 1.25
+# Refusals that go on after a cut cut deeper: the first time it may have been one or two too few, then nobody knows.
+_HARDER: Final = (0.9, 0.5)
+# Half of so few is saved no refusals.
+_FEW: Final = 8
 # Accepted at the same number since the last refusal: then one refusal alone is not about that number.
 _ENOUGH_ACCEPTED: Final = 16
-# If they come more often than after so many requests, they are too many whatever they are about.
-_CALM: Final = 50
+# A second one among so many requests after it is about that number all the same.
+_SOON: Final = 4
 # Refusals in a row without an answer between them: the service is away, and tells nothing about a number.
 _AWAY: Final = 16
 _FLOOR_REQUESTS, _FLOOR_MEMORY = 32, 400
 _RUNS = 6
+_REFUSALS: Final = 256
 
 # So many requests have to be taken where as many were refused, before that is taken for gone.
 _FEWEST_ABOVE: Final = 4
@@ -62,11 +65,11 @@ class Ceiling:
         self.at: int | None = None
         self.cuts = 0
         self._pauses = _FEWEST_PAUSES
-        self._episode = 0  # number of the last request that was sent before the latest refusal of a new congestion
-        self._before = 1
-        self._refused = 0
-        self._cut_in_episode = False
-        self._answers = 0  # since the latest refusal of a new congestion
+        self._episode = 0  # number of the last request that was sent before the latest cut
+        self._doubted = -_SOON  # the same for the latest refusal at a number that was taken often
+        self._newest = 0  # the same for the latest refusal of one that was sent after the cut
+        self._refusals: deque[tuple[int, int]] = deque(maxlen=_REFUSALS)  # their numbers, and the newest when they came
+        self._answers = 0  # since the latest refusal
         self._credit = _FIRST_CREDIT
         self._not_before = 0.0
         self._accepted: deque[int] = deque(maxlen=2 * _ENOUGH_ACCEPTED)
@@ -79,9 +82,10 @@ class Ceiling:
         """The most that is known to be taken; None where nothing is known."""
         return None if self.at is None else self.at - 1
 
-    def may_try(self, now: float) -> bool:
+    def may_try(self, limit: int, now: float) -> bool:
         """Whether one request more may find out whether the ceiling is still there."""
-        return self._credit >= 1 and self._answers >= _ANSWERS_A_TRY and now >= self._not_before
+        enough = max(_ANSWERS_A_TRY, _TURNS_A_TRY * limit)
+        return self._credit >= 1 and self._answers >= enough and now >= self._not_before
 
     def answered(self, sent: Sent) -> bool:
         """Notes an answer; whether it shows that the ceiling is gone."""
@@ -95,15 +99,15 @@ class Ceiling:
         self._accepted.append(sent.beside)
         if self.at is None:
             return False
-        self._above += sent.beside >= self.at
+        self._above += sent.beside >= self.at and self._taken_beside(sent) >= self.at
         if away or self._above >= max(_FEWEST_ABOVE, self.at // 4):
             self.at = None
             self._pauses = _FEWEST_PAUSES
             return True
         return False
 
-    def refused(self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None) -> bool:
-        """Notes a refusal; whether the limit has to be made smaller, to ``most``.
+    def refused(self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None) -> int | None:
+        """Notes a refusal; the limit to go down to, if that has to be made smaller.
 
         Args:
             newest: Number of the newest request.
@@ -116,50 +120,53 @@ class Ceiling:
         self._above = 0
         if sent.beside == 1:
             self._floor(1)
-            return False
+            return None
+        beside = self._taken_beside(sent)
+        self._refusals.append((sent.number, newest))
         noise = self._is_noise()
         if not noise:
             self._credit = max(_LEAST_CREDIT, self._credit - 1)
+            self._answers = 0
         if sent.number <= self._episode:
-            return self._same_congestion(sent, limit)
-        calm = newest - self._episode  # requests since the last congestion
-        self._runs = [*self._runs[1:], calm]
-        self._episode, self._before, self._refused = newest, limit, 1
-        self._pauses = min(_MOST_PAUSES, 2 * self._pauses)
-        accepted = sum(beside >= sent.beside for beside in self._accepted)
+            return self._same_congestion(beside, limit)
+        self._runs = [*self._runs[1:], newest - self._newest]
+        self._newest = newest
+        if noise or (self.at is not None and beside >= self.at):  # nothing new
+            self._pauses = min(_MOST_PAUSES, self._pauses * _MORE_PAUSES)
+            return None
+        self._pauses = _FEWEST_PAUSES
+        return self._new_congestion(sent, beside, newest, limit)
+
+    def _taken_beside(self, sent: Sent) -> int:
+        """How many were on the wire with it, itself included, without others that were refused as well."""
+        others = sum(number < sent.number <= last for number, last in self._refusals)
+        return max(2, sent.beside - others)
+
+    def _new_congestion(self, sent: Sent, beside: int, newest: int, limit: int) -> int | None:
+        accepted = sum(each >= beside for each in self._accepted)
+        if accepted >= _ENOUGH_ACCEPTED and sent.number > self._doubted + _SOON:
+            self._doubted = newest
+            return None
         fresh = len(self._accepted)  # if few: the last cut was not deep enough
         self._accepted.clear()
-        self._cut_in_episode = not noise and (calm < _CALM or accepted < _ENOUGH_ACCEPTED)
-        if not noise:
-            self._answers = 0
-        if not self._cut_in_episode:
-            return False
-        if calm < 8 or fresh < min(limit // 4, _ENOUGH_ACCEPTED):
-            self._lower(int(limit * _HARDER[min(self._hardness, len(_HARDER) - 1)]) + 1, limit)
+        self._episode = newest
+        self.cuts += 1
+        if accepted >= _ENOUGH_ACCEPTED and limit > _FEW:  # what was taken for long is too many now
+            lower, self._hardness = limit // 2, 1
+        elif fresh < min(limit // 4, _ENOUGH_ACCEPTED):
+            lower = int(limit * _HARDER[min(self._hardness, len(_HARDER) - 1)])
             self._hardness += 1
         else:
-            self._hardness = 0
-            self._lower(max(sent.beside, limit // 2 + 1), limit)
-        self.cuts += 1
-        return True
+            lower, self._hardness = limit, 0
+        self.at = min(beside, limit + 1)
+        return max(1, min(lower, self.at - 1))
 
-    def _same_congestion(self, sent: Sent, limit: int) -> bool:
-        self._refused += 1
-        if not self._cut_in_episode:
-            if self._refused < 2 + self._before // 8 or self._is_noise():
-                return False
-            self._cut_in_episode = True
-            self.cuts += 1
-        # Where a whole turn was sent at once, only those that are left tell; one may have been answered meanwhile.
-        left = max(0, self._before - self._refused) + 1
-        at = min(max(sent.beside, self._before // 2 + 1), left + 1)
-        if self.at is not None and at >= self.at:
-            return False
-        self._lower(at, limit)
-        return True
-
-    def _lower(self, at: int, limit: int) -> None:
-        self.at = max(2, min(at, limit + 1))
+    def _same_congestion(self, beside: int, limit: int) -> int | None:
+        """A request that was sent before the cut tells its size better."""
+        if self.at is None or beside >= self.at:
+            return None
+        self.at = beside
+        return min(limit, beside - 1)
 
     def _floor(self, refused: int) -> None:
         """Counts a request that was alone on the wire: a refusal of it cannot be about their number."""

@@ -67,6 +67,7 @@ class ConcurrencyControl:
         self.ceiling = Ceiling()
         self._rush_to = most
         self._sent = self._on_wire = 0
+        self._grow_after = 0  # the newest request when refusals cut deep: only answers to later ones make room for more
         self._since = self._turned = 0  # the newest request when the state began; answers to later ones
         self._idle: AnswerTimes | None = None  # of a service that is not busy
         self._idle_known = False
@@ -99,12 +100,17 @@ class ConcurrencyControl:
         """
         self.forget(sent)
         cuts = self.ceiling.cuts
-        if self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s):
-            before, most = self.limit, self.ceiling.most or 1
+        lower = self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s)
+        if lower is not None:
+            before = self.limit
             if self.ceiling.cuts > cuts and self.state != "try":
-                self._cut(f"the service refuses requests; {most} in flight, not {before}")
+                self._cut(f"the service refuses requests; {lower} in flight, not {before}")
             self._looks = 0
-            self._enter("hold", most)
+            if lower + 1 < (self.ceiling.at or 0):
+                self._enter("start", lower)
+                self._grow_after = self._sent
+            else:
+                self._enter("hold", lower)
         elif self.state == "try":
             self._enter("hold", self.ceiling.most)
 
@@ -118,7 +124,7 @@ class ConcurrencyControl:
         if self.ceiling.answered(sent):
             self._rushed = True
             self._enter("start")
-        if self.state == "start" and (sent.full or self._on_wire + 1 >= self.limit):
+        if self.state == "start" and sent.number > self._grow_after and (sent.full or self._on_wire + 1 >= self.limit):
             self._grow()
         self._turned += sent.number > self._since
         if min(self._on_wire + 1, sent.beside) < self.limit / 2:
@@ -286,9 +292,11 @@ class ConcurrencyControl:
             self._times = AnswerTimes()
 
     def _go_up(self, at_ceiling: bool, now: float) -> None:
-        if self.limit >= self._most or (at_ceiling and not self.ceiling.may_try(now)):
+        if self.limit >= self._most or (at_ceiling and not self.ceiling.may_try(self.limit, now)):
             self._times = AnswerTimes()
         elif at_ceiling:
             self._enter("try", self.limit + 1)
         else:
-            self._enter("start", max(self.limit + 1, round(self.limit * _STEP)))
+            # Where a service refuses, a step at once would have half of it refused.
+            step = round(self.limit * _STEP) if not self.ceiling.cuts else 0
+            self._enter("start", max(self.limit + 1, step))

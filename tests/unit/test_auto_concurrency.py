@@ -210,7 +210,7 @@ def test_service_that_was_away_is_used_again_soon() -> None:
     for seed in SEEDS:
         limits = run(ConcurrencyControl(), service, 2000, seed).limits
         back = next(when for when, limit in limits if when > 90 and limit >= 12)
-        assert back < 140
+        assert back < 120
 
 
 def test_pause_of_the_whole_run_is_dear() -> None:
