@@ -17,9 +17,9 @@ _ANSWERS_A_TRY, _TURNS_A_TRY = 30, 5
 # A service that asks for a pause holds up the whole run: so many times as long passes before the next try, and longer
 # by a factor after each one in vain.
 _FEWEST_PAUSES, _MOST_PAUSES, _MORE_PAUSES = 6.0, 20.0, 1.25
-# Refusals that go on after a cut cut deeper: the first time it may have been one or two too few, then nobody knows.
+# Refusals that go on after a cut: the first time it may have been one or two too few, then nobody knows how many.
 _HARDER: Final = (0.9, 0.5)
-# Half of so few is saved no refusals.
+# Not more than so many are not halved at once: few refusals would be saved.
 _FEW: Final = 8
 # Accepted at the same number since the last refusal: then one refusal alone is not about that number.
 _ENOUGH_ACCEPTED: Final = 16

@@ -89,6 +89,55 @@ def test_refusals_of_a_whole_turn_at_once_are_one_congestion(sigma: float) -> No
     assert max(each.refused_share for each in runs) < 0.025
 
 
+def of_what_capacity_allows(phase_s: float, answer_s: float, sigma: float, seeds: int, pause_s: float | None = None):
+    """Answers to the three phases of ``shares_in_time``, 1 for a service that is never idle, and refused shares."""
+    capacity = Service.steps((phase_s, 8), (2 * phase_s, 32), (3 * phase_s, 4))
+    median_s = answer_s * math.exp(-sigma * sigma / 2)
+    service = Service("refuse", capacity, median_s=median_s, sigma=sigma, retry_after_s=pause_s)
+    runs = [run(ConcurrencyControl(), service, 10**9, seed, most_s=3 * phase_s) for seed in range(1, seeds + 1)]
+    shares = [each.answered / (44 * phase_s / answer_s) for each in runs]
+    return mean(shares), mean(each.refused_share for each in runs)
+
+
+@pytest.mark.parametrize("sigma", [0.0, 0.3, 0.6])
+@pytest.mark.parametrize("phase_s", [10, 20])
+def test_refused_above_a_capacity_that_changes_soon(phase_s: int, sigma: float) -> None:
+    """Phases of fifty and a hundred answers: nine tenths of all that the service could do, and few are refused."""
+    share, refused = of_what_capacity_allows(phase_s, 0.2, sigma, 6 if sigma else 1)
+    assert share >= 0.9
+    assert refused < (0.015 if sigma else 0.025)  # all alike: a whole turn comes to the service that takes four
+
+
+def test_refused_with_a_pause_above_a_capacity_that_changes_soon() -> None:
+    """Each refusal costs a second of the whole run: how long phases are must not decide whether a rise is found."""
+    got = [of_what_capacity_allows(phase_s, 0.2, 0.3, 2, 1.0) for phase_s in (6, 8, 10, 11, 13, 15, 18, 20, 22, 25)]
+    assert mean(share for share, _ in got) >= 0.65
+    assert min(share for share, _ in got) >= 0.5
+    assert mean(refused for _, refused in got) < 0.02
+
+
+@pytest.mark.parametrize("capacity", [1, 4, 16])
+@pytest.mark.parametrize("before", [24, 32, 64])
+def test_capacity_that_fell_is_found_by_halves(before: int, capacity: int) -> None:
+    """Not by one a refusal: the requests that show it are few, however deep it fell."""
+    service = Service("refuse", Service.steps((40, before), (80, capacity)), median_s=0.2, sigma=0.5)
+    for seed in SEEDS:
+        until, after = (run(ConcurrencyControl(), service, 10**9, seed, most_s=most_s) for most_s in (40, 43))
+        assert after.refused - until.refused <= 16
+        assert max(1, capacity // 2) <= after.limits[-1][1] <= capacity + 1
+
+
+def test_refused_requests_are_not_counted_among_those_that_were_taken() -> None:
+    """Eight at once to a service that takes three: each of the five others came as the fourth."""
+    control = ConcurrencyControl(8)
+    control.limit = 8
+    flight = [control.begin(0.0) for _ in range(8)]
+    for sent in flight[3:]:
+        control.refused(sent, 0.1)
+    assert control.ceiling.at == 4
+    assert control.limit == 3
+
+
 @pytest.mark.parametrize(("capacity", "least"), [(8, 0.72), (32, 0.75)])
 def test_service_that_breaks_down_under_load_is_spared(capacity: int, least: float) -> None:
     """Where each request more costs power, hundreds at a time would bring a fifth; the worst start is left behind."""
