@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from batchchat.config import JobConfig, load_job
     from batchchat.errors import BatchchatError
+    from batchchat.frames import read_frame, to_frame
     from batchchat.observer import RunReport
     from batchchat.providers.base import Provider
     from batchchat.records import Completion, Outcome, Prompt
@@ -21,9 +22,11 @@ __all__ = [
     "Provider",
     "RunReport",
     "load_job",
+    "read_frame",
     "run_job",
     "run_job_sync",
     "stream",
+    "to_frame",
 ]
 
 _HOME = {
@@ -35,9 +38,11 @@ _HOME = {
     "Provider": "providers.base",
     "RunReport": "observer",
     "load_job": "config",
+    "read_frame": "frames",
     "run_job": "runner",
     "run_job_sync": "runner",
     "stream": "streaming",
+    "to_frame": "frames",
 }
 
 

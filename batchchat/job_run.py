@@ -28,8 +28,9 @@ from batchchat.job_setup import (
     warnings,
 )
 from batchchat.limit_scope import make_limiter
+from batchchat.live_figures import LiveFigures
 from batchchat.look_ahead import Found, LookAhead
-from batchchat.observer import Observers, RunFigures, RunPlan, RunReport
+from batchchat.observer import Observers, RunPlan, RunReport
 from batchchat.pool import InputOrder, PromptSource, Source, WorkerPool
 from batchchat.prompts import PromptReader
 from batchchat.records import InputFault, Prompt, PromptId
@@ -88,12 +89,20 @@ class JobRun:
         )
         self._total: int | None = None
         self._settings = shown_settings(job)
+        self._live = LiveFigures(
+            limiter=self._limiter,
+            admission=self._admission,
+            tally=self._tally,
+            slots=self._slots.slots,
+            spent=lambda: self._meter.budget.spent,
+        )
         self._control = RunControl(
             self._files,
             limiter=self._limiter,
             admission=self._admission,
             tally=self._tally,
             slots=self._slots.slots,
+            figures=self._live,
             notice=observer.notice,
         )
 
@@ -165,9 +174,9 @@ class JobRun:
             self.stop(StopReason(kind="input", message=message), exit_code=EXIT_CODES["input"])
             return
         self._total = found.total
-        if (plan := self._control.plan) is not None:
-            self._control.plan = msgspec.structs.replace(plan, total=found.total, counting=False)
-            self._observer.plan_changed(self._control.plan)
+        if (plan := self._live.plan) is not None:
+            self._live.plan = msgspec.structs.replace(plan, total=found.total, counting=False)
+            self._observer.plan_changed(self._live.plan)
 
     async def _load_answers(self, store: AnswerStore, survey: Survey | None) -> None:
         """Takes in what may be reused, before a file is touched: one that cannot be read leaves all as it was."""
@@ -204,7 +213,8 @@ class JobRun:
         trouble = output.begin(self._settings, lambda error: self._stop_for_results("" if error.quiet else str(error)))
         if trouble is not None:
             self._observer.notice(trouble, 0)
-        self._observer.figures_at_hand(self._figures)
+        self._live.plan = plan
+        self._observer.figures_at_hand(self._live.now)
         self._observer.run_started(plan)
         for warning in warnings(job, self._files, self._slots.most, 0 if total is None else total - completed):
             self._observer.notice(warning, 0)
@@ -222,7 +232,7 @@ class JobRun:
             worker = self._made_worker(breaker)
             self._tally.attempts = worker.attempts
             self._worker = worker
-            self._control.begin(plan, worker)
+            self._live.begin(worker)
             await self._work(self._asking(worker, store), output)
 
     def _made_worker(self, breaker: Breaker) -> Worker:
@@ -343,17 +353,6 @@ class JobRun:
         if self._stop_reason is not None:  # it is stopping already; the user wants it over
             self.abort()
         self.stop(StopReason(kind=kind, message=f"{kind}; prompts in flight may finish, once more ends at once"))
-
-    def _figures(self) -> RunFigures:
-        limiter, spent = self._limiter, self._meter.budget.spent
-        in_flight = len(self._admission.in_flight)
-        return self._tally.figures(
-            in_flight=in_flight,
-            requests=limiter.admitted,
-            spent=spent,
-            holds=sorted(limiter.holds),
-            concurrency=self._slots.limit,
-        )
 
     def _report(self, survey: Survey | None) -> RunReport:
         return final_report(

@@ -27,6 +27,7 @@ class Life:
         holds_slot: Whether it counts as in flight.
         judged: Whether its failure for good has been told to the stop rules.
         responses: Answers to its turns so far.
+        due_at: Loop time of its next attempt, where it waits for one.
         spared: Whether its last attempt does not count and is made again.
         usage: Tokens of its answers so far.
         structured: What was read from its last answer.
@@ -37,6 +38,7 @@ class Life:
     __slots__ = (
         "attempts",
         "clock",
+        "due_at",
         "failed_attempts",
         "holds_slot",
         "judged",
@@ -53,6 +55,7 @@ class Life:
     def __init__(self, prompt: Prompt, task: asyncio.Task[Any]) -> None:
         self.prompt, self.task = prompt, task
         self.attempts = self.tries = 0
+        self.due_at = 0.0
         self.judged = self.holds_slot = self.spared = False
         self.responses: list[str | None] = []
         self.structured, self.usage = _NOTHING_READ, _NOTHING_USED

@@ -21,6 +21,7 @@ __all__ = [
     "RunObserver",
     "RunPlan",
     "RunReport",
+    "SlowPrompt",
 ]
 
 ExitReason = str
@@ -108,6 +109,24 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     concurrency: int | None = None
 
 
+class SlowPrompt(msgspec.Struct, frozen=True, kw_only=True):
+    """A prompt that is under way.
+
+    Attributes:
+        id: As the input has it; a long text is cut.
+        seconds: Since its first request.
+        attempt: Number of its last request, from 1.
+        in_flight: Whether that is on its way; else the prompt waits for the next one.
+        last_error: Type and message of its last failed attempt; None for none.
+    """
+
+    id: PromptId
+    seconds: float
+    attempt: int
+    in_flight: bool
+    last_error: str | None = None
+
+
 class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     """What a run has done so far, at one moment; the fields are those of ``RunReport``.
 
@@ -115,6 +134,12 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
         in_flight: Requests on the wire.
         holds: Why nothing goes out at the moment, a word each: ``paused``.
         concurrency: Prompts that may be in flight at the moment.
+        retrying: Prompts that wait for their next attempt.
+        per_s: Prompts that finish in a second, lately; time in which the run was held up does not count.
+        rates: In force at the moment, as ``200/s``; empty for no limit.
+        service_wait_s: Seconds that the service asks to wait still; 0 for none.
+        left_s: Seconds until the end; None where that cannot be told.
+        slowest: The prompt on its way for longest; None for none.
     """
 
     answered: int
@@ -127,6 +152,12 @@ class RunFigures(msgspec.Struct, frozen=True, kw_only=True):
     cost_usd: float | None
     holds: Sequence[str] = ()
     concurrency: int | None = None
+    retrying: int = 0
+    per_s: float = 0.0
+    rates: Sequence[str] = ()
+    service_wait_s: float = 0.0
+    left_s: float | None = None
+    slowest: SlowPrompt | None = None
 
 
 class AttemptReport(msgspec.Struct, frozen=True, kw_only=True):

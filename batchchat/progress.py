@@ -2,23 +2,34 @@
 
 import json
 import os
+import sys
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any, Literal, Protocol, TextIO, cast
+from typing import Any, Literal, Protocol, TextIO
 
 import msgspec
 
 from batchchat.errors import ProviderError
 from batchchat.message_stream import message_stream
 from batchchat.observer import RunFigures, RunPlan, RunReport
+from batchchat.progress_bar import RichProgress
 from batchchat.progress_counts import Heartbeat, RunCounts
+from batchchat.progress_notebook import NotebookProgress, in_notebook
+from batchchat.progress_words import ALWAYS, attempt_line, count_of, outcome_line, visible
 from batchchat.records import Outcome, PromptId
 
-__all__ = ["JsonProgress", "LineProgress", "RichProgress", "choose_progress", "safe_writer", "visible"]
+__all__ = [
+    "JsonProgress",
+    "LineProgress",
+    "RichProgress",
+    "choose_progress",
+    "progress_for_python",
+    "safe_writer",
+    "visible",
+]
 
 _LINE_EVERY_S = 30.0
-_WARNING, _ALWAYS = 0, -1
 
 
 class _Sink(Protocol):
@@ -36,11 +47,6 @@ def safe_writer(stream: TextIO) -> _Sink:
     return write
 
 
-def visible(text: str) -> str:
-    """The text with every character that could steer a terminal, or end the line, as ``�``."""
-    return text if text.isprintable() else "".join(char if char.isprintable() else "�" for char in text)
-
-
 def _place(path: str) -> str:
     return "on standard output" if path == "-" else f"in {path}"
 
@@ -50,10 +56,11 @@ class LineProgress:
 
     Args:
         verbosity: -1 for errors only, 0 as usual, 1 and 2 for ``-v`` and ``-vv``.
+        keep: Whether a last line tells the counts.
     """
 
-    def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S) -> None:
-        self._write, self._verbosity, self._every_s = write, verbosity, every_s
+    def __init__(self, write: _Sink, *, verbosity: int, every_s: float = _LINE_EVERY_S, keep: bool = False) -> None:
+        self._write, self._verbosity, self._every_s, self._keep = write, verbosity, every_s, keep
         self._counts = RunCounts()
         self._last = time.monotonic()
         self._told = ""
@@ -69,10 +76,11 @@ class LineProgress:
         self._heartbeat.start()
         if self._verbosity >= 0:
             from_where = "prompts, being counted" if plan.counting else "prompts from a stream"
-            total = from_where if plan.total is None else _count(plan.total, "prompt")
+            total = from_where if plan.total is None else count_of(plan.total, "prompt")
             done = f", {plan.completed} answered already" if plan.completed else ""
             most = "up to " if plan.finds_concurrency else ""
-            self._write(f"batchchat: {total}{done}; {most}{plan.concurrency} in flight; results {_place(plan.output)}")
+            where = f"; results {_place(plan.output)}" if plan.output else ""
+            self._write(f"batchchat: {total}{done}; {most}{plan.concurrency} in flight{where}")
 
     def plan_changed(self, plan: RunPlan) -> None:
         """Takes in the total."""
@@ -93,7 +101,7 @@ class LineProgress:
 
     def notice(self, message: str, level: int) -> None:
         """Tells a message of this level or below."""
-        if level <= self._verbosity or level == _ALWAYS:
+        if level <= self._verbosity or level == ALWAYS:
             self._write(f"batchchat: {message}")
 
     def run_held(self, word: str, why: str | None) -> None:
@@ -107,6 +115,9 @@ class LineProgress:
     def close(self) -> None:
         """Ends the lines of progress."""
         self._heartbeat.stop()
+        if self._keep:
+            self._keep = False
+            self._write(f"batchchat: {self._counts.last_line()}")
 
     def _tell_progress(self) -> None:
         now = time.monotonic()
@@ -168,6 +179,7 @@ class JsonProgress:
                 retrying=counts.retrying,
                 per_s=round(counts.rate, 3),
                 left_s=counts.left_s,
+                failures=counts.failures,
                 **({} if counts.concurrency is None else {"concurrency": counts.concurrency}),
                 **({} if counts.waiting is None else {"held": counts.waiting}),
             )
@@ -186,7 +198,7 @@ class JsonProgress:
         self._heartbeat.stop()
         self._tell(
             "run_finished",
-            _ALWAYS if report.exit_code else 0,
+            ALWAYS if report.exit_code else 0,
             reason=report.reason,
             message=report.message,
             exit_code=report.exit_code,
@@ -201,123 +213,21 @@ class JsonProgress:
 
     def error(self, message: str, exit_code: int) -> None:
         """Event ``error``: what ended the command in the place of a report."""
-        self._tell("error", _ALWAYS, message=message, exit_code=exit_code)
+        self._tell("error", ALWAYS, message=message, exit_code=exit_code)
 
     def resume(self, command: str) -> None:
         """Event ``resume`` with the command that goes on where the run ended."""
-        self._tell("resume", _ALWAYS, command=command)
+        self._tell("resume", ALWAYS, command=command)
 
     def close(self) -> None:
         """Ends the lines of progress."""
         self._heartbeat.stop()
 
     def _tell(self, event: str, level: int, **keys: Any) -> None:
-        if level <= self._verbosity or level == _ALWAYS:
+        if level <= self._verbosity or level == ALWAYS:
             time_ = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
             # Escapes keep whatever stands in a message on its line; ids may be integers of any size.
             self._write(json.dumps({"time": time_, "event": event, **keys}, default=str).replace("\x7f", "\\u007f"))
-
-
-class RichProgress:
-    """A bar with counts, rate and time left; messages are printed above it."""
-
-    def __init__(self, stream: TextIO, *, verbosity: int) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-
-        self._verbosity = verbosity
-        self._counts = RunCounts()
-        self._console = Console(
-            file=cast(TextIO, message_stream(stream)),
-            highlight=False,
-            no_color=True if os.environ.get("NO_COLOR") else None,
-        )
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=None),
-            TextColumn("{task.fields[counts]}"),
-            TimeElapsedColumn(),
-            console=self._console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("batchchat", total=None, counts="starting")
-        self._drawn = 0.0
-
-    def figures_at_hand(self, figures: Callable[[], RunFigures]) -> None:
-        """Keeps what tells the figures of the moment."""
-        self._counts.figures = figures
-
-    def run_started(self, plan: RunPlan) -> None:
-        """Draws the bar."""
-        self._counts.start(plan)
-        self._bar.update(self._task, total=plan.total, completed=plan.completed, counts=self._counts.line())
-        self._bar.start()
-
-    def plan_changed(self, plan: RunPlan) -> None:
-        """Gives the bar its length."""
-        self._counts.plan = plan
-        self._bar.update(self._task, total=plan.total)
-
-    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
-        """Counts a retry; prints it with ``-v``."""
-        self._counts.attempt_failed(prompt_id, retried)
-        if self._verbosity >= 1:
-            self._print(attempt_line(prompt_id, number, error, retried))
-        self._draw()
-
-    def prompt_finished(self, outcome: Outcome) -> None:
-        """Moves the bar; prints each outcome with ``-vv``."""
-        self._counts.finished(outcome)
-        if self._verbosity >= 2:
-            self._print(outcome_line(outcome))
-        self._draw()
-
-    def notice(self, message: str, level: int) -> None:
-        """Prints a message of this level or below above the bar."""
-        if level <= self._verbosity or level == _ALWAYS:
-            self._print(f"batchchat: {message}")
-
-    def run_held(self, word: str, why: str | None) -> None:
-        """Stands beside the bar."""
-        self._counts.held(word, why)
-        self._drawn = 0.0
-        self._draw()
-
-    def run_finished(self, report: RunReport) -> None:
-        """Takes the bar away."""
-        self.close()
-
-    def close(self) -> None:
-        """Takes the bar away and gives the terminal its cursor back, however the run ended."""
-        self._bar.stop()
-
-    def _draw(self) -> None:
-        now = time.monotonic()
-        if now - self._drawn < 0.1:
-            return
-        self._drawn = now
-        counts = self._counts
-        self._bar.update(
-            self._task, completed=counts.plan.completed + counts.done + counts.failed, counts=counts.line()
-        )
-
-    def _print(self, text: str) -> None:
-        self._console.print(visible(text), markup=False, soft_wrap=True)
-
-
-def attempt_line(prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> str:
-    """One line about a failed attempt."""
-    after = "asked again" if retried else "given up"
-    return f"batchchat: {prompt_id}: attempt {number}: {error.type}: {error.message} ({after})"
-
-
-def outcome_line(outcome: Outcome) -> str:
-    """One line about a prompt's end."""
-    return f"batchchat: {outcome.id}: {outcome.status} after {_count(outcome.attempts, 'attempt')}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
 def choose_progress(
@@ -327,6 +237,20 @@ def choose_progress(
     write = safe_writer(stream)
     if log_format == "json":
         return JsonProgress(write, verbosity=verbosity)
-    if verbosity >= 0 and stream.isatty() and os.environ.get("TERM") not in ("dumb", None):
+    if verbosity >= 0 and _draws(stream):
         return RichProgress(stream, verbosity=verbosity)
     return LineProgress(write, verbosity=verbosity)
+
+
+def progress_for_python() -> LineProgress | NotebookProgress | RichProgress:
+    """What ``progress=True`` shows: a bar under the cell of a notebook, or on standard error as a run does."""
+    if in_notebook():
+        return NotebookProgress()
+    if _draws(sys.stderr):
+        return RichProgress(sys.stderr, verbosity=0, keep=True)
+    return LineProgress(safe_writer(sys.stderr), verbosity=0, keep=True)
+
+
+def _draws(stream: TextIO) -> bool:
+    """Whether a stream is a terminal that can draw a bar."""
+    return stream.isatty() and os.environ.get("TERM") not in ("dumb", None)

@@ -3,8 +3,9 @@
 import asyncio
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -24,6 +25,7 @@ async def run_job(
     observers: Sequence[RunObserver] = (),
     environ: Mapping[str, str] | None = None,
     handle_signals: bool = False,
+    progress: bool = False,
 ) -> RunReport:
     """Runs one job to its end, or to the reason that stops it.
 
@@ -32,6 +34,7 @@ async def run_job(
         observers: Told of what happens; see ``RunObserver``.
         environ: Where keys and proxies are looked up; the process's own by default.
         handle_signals: Whether SIGINT, SIGTERM and SIGHUP drain the run (the loop must be the main thread's).
+        progress: Show a bar, under the cell in a notebook, else on standard error.
 
     Returns:
         How it ended; every answer that arrived is in the results file.
@@ -41,18 +44,39 @@ async def run_job(
         PromptFileError: The input is faulty (unless ``lenient``), or cannot be read.
         ResultsFileError: The results file cannot be used.
     """
-    watchers = job_watchers(job, observers)
-    async with watched(watchers) as end:
-        run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
-        end.report = await run.run(handle_signals=handle_signals)
+    with _shown(progress) as more:
+        observers = [*observers, *more]
+        watchers = job_watchers(job, observers)
+        async with watched(watchers) as end:
+            run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
+            end.report = await run.run(handle_signals=handle_signals)
     return end.report
 
 
+@contextmanager
+def _shown(progress: bool) -> Iterator[Sequence[RunObserver]]:
+    """What shows the progress of a run, taken away at its end."""
+    if not progress:
+        yield ()
+        return
+    from batchchat.progress import progress_for_python  # which knows a library that runs do without
+
+    shown = progress_for_python()
+    try:
+        yield (shown,)
+    finally:
+        shown.close()
+
+
 def run_job_sync(
-    job: JobConfig, *, observers: Sequence[RunObserver] = (), environ: Mapping[str, str] | None = None
+    job: JobConfig,
+    *,
+    observers: Sequence[RunObserver] = (),
+    environ: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> RunReport:
     """``run_job`` for code without an event loop, and for notebooks, whose loop is running already."""
-    main = run_job(job, observers=observers, environ=environ)
+    main = run_job(job, observers=observers, environ=environ, progress=progress)
     try:
         asyncio.get_running_loop()
     except RuntimeError:

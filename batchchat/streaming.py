@@ -3,9 +3,9 @@
 import asyncio
 import os
 from collections import Counter
-from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import suppress
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.answers import make_rule
@@ -16,7 +16,7 @@ from batchchat.fingerprints import fingerprint_of
 from batchchat.input_lines import read_ask, take_id
 from batchchat.job_setup import make_slots
 from batchchat.limits import Limiter
-from batchchat.observer import Observers
+from batchchat.observer import Observers, RunPlan
 from batchchat.pool import PromptSource, Source, WorkerPool
 from batchchat.prompts import auto_id
 from batchchat.providers.base import Provider, ProviderContext
@@ -24,6 +24,9 @@ from batchchat.records import Failure, Outcome, Prompt, PromptId
 from batchchat.retry import RetryPolicy
 from batchchat.stopping import StopReason, StopRules
 from batchchat.worker import Worker
+
+if TYPE_CHECKING:
+    from batchchat.stream_progress import StreamProgress
 
 __all__ = ["stream"]
 
@@ -44,6 +47,7 @@ async def stream(
     extract: str | None = None,
     timeout_s: float = 300.0,
     environ: Mapping[str, str] | None = None,
+    progress: bool = False,
 ) -> AsyncGenerator[Outcome]:
     """Yields the outcome of each prompt in the order of completion.
 
@@ -58,6 +62,8 @@ async def stream(
         schema_retries: How often an answer that does not fit is asked for again.
         extract: JMESPath expression; what it finds in the answer's JSON is ``Outcome.value``.
         timeout_s: Seconds for one attempt.
+        progress: Show a bar, under the cell in a notebook, else on standard error. It has a length where ``prompts``
+            has one.
 
     Raises:
         ConfigError: The provider's settings, a rate or a number are wrong.
@@ -87,6 +93,7 @@ async def stream(
     )
     given = dict(params or {})
     rule = make_rule(answer_schema, extract, retries=schema_retries, source=None)
+    shown = _progress(feed, prompts) if progress else None
     async with _entered(provider, context) as entered:
         worker = Worker(
             entered,
@@ -94,7 +101,7 @@ async def stream(
             admission=feed.admission,
             policy=RetryPolicy(retries=retries),
             rules=feed.rules,
-            observer=Observers(()),
+            observer=Observers(()) if shown is None else shown.observer,
             slots=feed.slots.slots,
             params=given,
             judge=feed.judge,
@@ -108,12 +115,27 @@ async def stream(
 
         running = asyncio.create_task(feed.run(_numbered(prompts), worker, fingerprint))
         try:
+            if shown is not None:
+                shown.begin(worker)
             while (outcome := await feed.outcomes.get()) is not None:
+                if shown is not None:
+                    shown.add(outcome)
                 yield outcome
         finally:
+            if shown is not None:
+                shown.close()
             await feed.leave(running)
         if feed.reason is not None:
             raise RunStoppedError(feed.reason.message)
+
+
+def _progress(feed: "_Feed", prompts: Iterable[PromptLike]) -> "StreamProgress":
+    """What shows the progress of a stream."""
+    from batchchat.stream_progress import StreamProgress  # which knows a library that streams do without
+
+    total = len(prompts) if isinstance(prompts, Sized) else None
+    plan = RunPlan(total=total, completed=0, concurrency=feed.slots.most, output="", finds_concurrency=feed.slots.found)
+    return StreamProgress(plan, limiter=feed.limiter, admission=feed.admission, slots=feed.slots.slots)
 
 
 class _Feed:

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from batchchat.budget import Spent
-from batchchat.observer import ExitReason, FailureGroup, RunFigures, RunReport
+from batchchat.observer import ExitReason, FailureGroup, RunReport
+from batchchat.pace import Pace
 from batchchat.records import Outcome, PromptId
 
 __all__ = ["Tally"]
@@ -14,9 +15,14 @@ _FIRST_ANSWERS = 3
 
 
 class Tally:
-    """Adds outcomes up; holds no more than the first few answers and one example of each failure."""
+    """Adds outcomes up; holds no more than the first few answers and one example of each failure.
+
+    Attributes:
+        pace: How fast outcomes come.
+    """
 
     def __init__(self) -> None:
+        self.pace = Pace()
         self.answered = self.failed = self.skipped = self.reused = 0
         self.attempts: dict[str, int] = {}
         self._groups: dict[str, FailureGroup] = {}
@@ -30,6 +36,7 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Counts one outcome that is in its file."""
+        self.pace.note()
         error, completion = outcome.error, outcome.completion
         if error is not None:
             self.failed += 1
@@ -49,29 +56,6 @@ class Tally:
     def failures(self) -> Sequence[FailureGroup]:
         """Failures by type, the most frequent first."""
         return sorted(self._groups.values(), key=lambda group: -group.count)
-
-    def figures(
-        self,
-        *,
-        in_flight: int,
-        requests: int,
-        spent: Spent,
-        holds: Sequence[str] = (),
-        concurrency: int | None = None,
-    ) -> RunFigures:
-        """The counts so far, for observers that look while the run is at work."""
-        return RunFigures(
-            answered=self.answered,
-            reused=self.reused,
-            failed=self.failed,
-            in_flight=in_flight,
-            requests=requests,
-            attempts=dict(self.attempts),
-            usage=spent.usage,
-            cost_usd=None if spent.cost_usd is None else float(spent.cost_usd),
-            holds=tuple(holds),
-            concurrency=concurrency,
-        )
 
     def report(
         self,

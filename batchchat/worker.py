@@ -224,7 +224,9 @@ class Worker:
                 if self._breaker is not None:
                     self._breaker.alive()
                 return completion
-            await asyncio.sleep(self._policy.wait_s(failed))
+            wait_s = self._policy.wait_s(failed)
+            life.due_at = self._loop.time() + wait_s
+            await asyncio.sleep(wait_s)
 
     async def _attempt(self, request: ChatRequest, life: Life) -> Completion:
         life.end_if_cancelled()

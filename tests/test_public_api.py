@@ -37,9 +37,11 @@ def test_public_names_are_these() -> None:
         "Provider",
         "RunReport",
         "load_job",
+        "read_frame",
         "run_job",
         "run_job_sync",
         "stream",
+        "to_frame",
     ]
 
 

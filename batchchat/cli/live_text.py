@@ -4,11 +4,12 @@ import sys
 from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
-    from batchchat.control.messages import Live, SlowPrompt
+    from batchchat.control.messages import Live
+    from batchchat.observer import SlowPrompt
 
-__all__ = ["live_object", "render_live", "tell"]
+__all__ = ["ask_live", "live_object", "render_live", "tell"]
 
-_WIDTH = 60
+_COLUMNS = 60
 
 
 def tell(
@@ -23,7 +24,7 @@ def tell(
 
     from batchchat.control.client import ask_or_fail
     from batchchat.control.messages import Request
-    from batchchat.progress import visible
+    from batchchat.progress_words import visible
 
     reply = ask_or_fail(results, Request(command=command, rates=rates))
     if as_json and reply.live is not None:
@@ -43,43 +44,68 @@ def live_object(live: "Live") -> dict[str, object]:
     return found
 
 
-def render_live(live: "Live") -> str:
-    """The run as it is now, in lines of at most 60 columns."""
+def ask_live(results: str) -> "Live | None":
+    """What the run tells that holds the results file; None where it does not answer soon."""
+    from batchchat.control.client import ask
+    from batchchat.control.messages import Request
+
+    reply = ask(results, Request(command="status"))
+    return None if reply is None else reply.live
+
+
+def render_live(live: "Live", columns: int = _COLUMNS) -> str:
+    """The run as it is now, in lines of at most so many columns; no figure is cut."""
+    from batchchat.progress_words import visible
+    from batchchat.text_layout import cut, flow
+
+    shown = [(name, values) for name, values in _rows(live) if values]
+    left = max(len(name) for name, _ in shown)
+    lines = []
+    for name, values in shown:
+        first, *more = flow(list(map(visible, values)), max(columns - left - 2, columns // 2))
+        lines += [f"{name:<{left}}  {first}", *(f"{'':<{left}}  {line}" for line in more)]
+    if live.slow:
+        lines += ["slowest under way", *(cut(_slow_line(prompt), columns) for prompt in live.slow)]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _rows(live: "Live") -> "list[tuple[str, list[str]]]":
+    """Names and what stands beside them; nothing where there is nothing to tell."""
     from batchchat.durations import render_duration, render_speed
 
-    failed = {kind: count for kind, count in live.attempts.items() if kind != "answered"}
-    rows = [
-        ("state", live.state),
-        *((f"  {hold.why}", f"since {hold.since:%Y-%m-%d %H:%M:%S} UTC") for hold in live.holds),
-        ("answered", None if live.total is None else f"{live.answered_before + live.answered:,} of {live.total:,}"),
-        ("in flight", f"{live.in_flight:,}" + (f" of {live.concurrency:,}" if live.concurrency else "")),
-        ("waiting", f"{live.waiting:,}"),
-        ("retrying", f"{live.retrying:,}" if live.retrying else None),
-        ("requests", f"{live.requests:,}"),
-        *((f"  {kind}", f"{count:,}") for kind, count in failed.items()),
-        ("sending", f"{render_speed(live.per_s)}, rate {' and '.join(live.rates) or 'none'}"),
-        ("service", f"asks to wait {render_duration(live.service_wait_s)} more" if live.service_wait_s else None),
-        ("left", None if live.left_s is None else f"about {render_duration(live.left_s)}"),
+    done = live.answered_before + live.answered
+    attempts = {kind: count for kind, count in live.attempts.items() if kind != "answered"}
+    in_flight = f"{live.in_flight:,}" + (f" of {live.concurrency:,}" if live.concurrency else "")
+    service = [f"asks to wait {render_duration(live.service_wait_s)} more"] if live.service_wait_s else []
+    before = [f"{live.answered_before:,} of them before"] if live.answered_before else []
+    return [
+        ("state", [live.state]),
+        *((f"  {hold.why}", [f"since {hold.since:%Y-%m-%d %H:%M:%S} UTC"]) for hold in live.holds),
+        ("answered", [] if live.total is None else [f"{done:,} of {live.total:,}{_percent(live)}", *before]),
+        ("failed", [f"{live.failed:,}"] if live.failed else []),
+        *((f"  {kind}", [f"{count:,}"]) for kind, count in live.failures.items()),
+        ("finishing", [render_speed(live.prompts_per_s)] if live.prompts_per_s else []),
+        ("in flight", [in_flight]),
+        ("waiting", [f"{live.waiting:,}"]),
+        ("retrying", [f"{live.retrying:,}"] if live.retrying else []),
+        ("requests", [f"{live.requests:,}"]),
+        *((f"  {kind}", [f"{count:,}"]) for kind, count in attempts.items()),
+        ("sending", [render_speed(live.per_s), f"rate {' and '.join(live.rates) or 'none'}"]),
+        ("service", service),
+        ("left", [] if live.left_s is None else [f"about {render_duration(live.left_s)}"]),
     ]
-    shown = [(name, value) for name, value in rows if value is not None]
-    left = max(len(name) for name, _ in shown)
-    lines = [f"{name:<{left}}  {value}" for name, value in shown]
-    if live.slow:
-        lines += ["slowest under way", *(_slow_line(prompt) for prompt in live.slow)]
-    return "".join(f"{_fitting(line)}\n" for line in lines)
+
+
+def _percent(live: "Live") -> str:
+    return f" ({(live.answered_before + live.answered) * 100 // live.total}%)" if live.total else ""
 
 
 def _slow_line(prompt: "SlowPrompt") -> str:
     from batchchat.durations import render_duration
+    from batchchat.progress_words import visible
+    from batchchat.text_layout import cut
 
     where = "" if prompt.in_flight else ", waits"
     error = f", {prompt.last_error}" if prompt.last_error else ""
-    named = str(prompt.id) if len(str(prompt.id)) <= _WIDTH // 3 else f"{str(prompt.id)[: _WIDTH // 3 - 1]}…"
-    return f"  {named}  {render_duration(prompt.seconds)}, attempt {prompt.attempt}{where}{error}"
-
-
-def _fitting(line: str) -> str:
-    from batchchat.progress import visible
-
-    line = visible(line)
-    return line if len(line) <= _WIDTH else f"{line[: _WIDTH - 1]}…"
+    named = cut(visible(str(prompt.id)), _COLUMNS // 3)
+    return visible(f"  {named}  {render_duration(prompt.seconds)}, attempt {prompt.attempt}{where}{error}")

@@ -5,9 +5,10 @@ from typing import Literal
 
 import msgspec
 
-from batchchat.records import PromptId
+from batchchat.observer import SlowPrompt
+from batchchat.records import Usage
 
-__all__ = ["MOST_REQUEST_BYTES", "Hold", "Live", "Reply", "Request", "SlowPrompt"]
+__all__ = ["MOST_REQUEST_BYTES", "Hold", "Live", "Reply", "Request"]
 
 MOST_REQUEST_BYTES = 4096
 
@@ -30,24 +31,6 @@ class Hold(msgspec.Struct, frozen=True, kw_only=True):
     since: datetime
 
 
-class SlowPrompt(msgspec.Struct, frozen=True, kw_only=True):
-    """A prompt that is under way.
-
-    Attributes:
-        id: As the input has it; a long text is cut.
-        seconds: Since its first request.
-        attempt: Number of its last request, from 1.
-        in_flight: Whether that is on its way; else the prompt waits for the next one.
-        last_error: Type and message of its last failed attempt; None for none.
-    """
-
-    id: PromptId
-    seconds: float
-    attempt: int
-    in_flight: bool
-    last_error: str | None = None
-
-
 class Live(msgspec.Struct, frozen=True, kw_only=True):
     """What only the running process knows.
 
@@ -63,10 +46,14 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
         requests: All that were let out, fetches of nonces included.
         attempts: Attempts that are over, by what came of them: ``answered`` or an error type.
         per_s: Requests a second, over the last ten.
+        prompts_per_s: Prompts that finish in a second, lately.
+        failures: Failed prompts of this run by error type.
+        usage: Tokens of this run so far, of attempts that failed too; None from a run that does not tell.
+        cost_usd: US dollars for them; None where a model has no price.
         rates: In force now; empty for no limit.
         holds: Why nothing is sent; empty while requests may be.
         service_wait_s: Seconds that the service asks to wait still; 0 for none.
-        left_s: Seconds until the end at the pace so far; None where that cannot be told.
+        left_s: Seconds until the end, at the pace of late or what the rates allow; None where that cannot be told.
         slow: The prompts that are under way for longest, at most five.
     """
 
@@ -83,6 +70,10 @@ class Live(msgspec.Struct, frozen=True, kw_only=True):
     requests: int = 0
     attempts: dict[str, int] = {}
     per_s: float = 0.0
+    prompts_per_s: float = 0.0
+    failures: dict[str, int] = {}
+    usage: Usage | None = None
+    cost_usd: float | None = None
     rates: tuple[str, ...] = ()
     holds: tuple[Hold, ...] = ()
     service_wait_s: float = 0.0

@@ -179,3 +179,45 @@ async def test_results_held_by_another_run_are_left_alone_with_their_metrics(tmp
             assert metrics.read_text() == text or gauge(metrics, "batchchat_run_active") == 1
             await first
     assert gauge(metrics, "batchchat_last_run_exit_code") == 0
+
+
+async def test_resumed_run_counts_what_is_answered_and_the_pace_of_its_own(tmp_path: Path) -> None:
+    async with DevServer() as server:
+        await run_job(job_for(server, tmp_path, 60, limit=40))
+        watcher = Watcher()
+        await run_job(job_for(server, tmp_path, 60, rate="20/s", concurrency=2), observers=[watcher])
+    first, *_, last = watcher.seen
+    assert (first.answered, first.per_s, first.left_s, first.rates) == (0, 0.0, None, ("20/s",))
+    assert (last.answered, last.left_s) == (20, 0.0)
+    for figures in watcher.seen[5:-1]:
+        assert figures.per_s < 40, "answers of the earlier run are no pace of this one"
+        assert figures.left_s >= (20 - figures.answered) / 20 - 0.06, "no faster than the rate lets it"
+
+
+async def test_time_left_knows_attempts_to_come(tmp_path: Path) -> None:
+    """Half of all requests fail: what is left takes twice as many as there are prompts."""
+    watcher = Watcher()
+    async with DevServer(Scenario(error_503=0.5, seed=5)) as server:
+        settings = {"rate": "100/s", "concurrency": 32, "retry__retries": 5}
+        running = asyncio.create_task(run_job(job_for(server, tmp_path, 400, **settings), observers=[watcher]))
+        async with asyncio.timeout(30):
+            while len(watcher.seen) < 12:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await running
+    figures = watcher.seen[-1]
+    each = sum(figures.attempts.values()) / figures.answered
+    assert each > 1.2
+    assert figures.left_s >= 380 / 100 * 1.2
+    assert any(seen.retrying for seen in watcher.seen)
+
+
+async def test_prompt_on_its_way_for_longest_is_told(tmp_path: Path) -> None:
+    watcher = Watcher()
+    async with DevServer(Scenario(stall_before=1.0)) as server:
+        settings = {"concurrency": 2, "timeout__attempt": "100ms", "retry__retries": 0}
+        await run_job(job_for(server, tmp_path, 6, **settings), observers=[watcher])
+    slow = [figures.slowest for figures in watcher.seen if figures.slowest is not None]
+    assert {prompt.attempt for prompt in slow} == {1}
+    assert all(prompt.id.startswith("q-") and prompt.seconds >= 0 for prompt in slow)

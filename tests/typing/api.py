@@ -7,6 +7,7 @@ from types import TracebackType
 from typing import Any, ClassVar, Self, assert_type
 
 import msgspec
+import polars
 
 import batchchat
 from batchchat import BatchchatError, Completion, JobConfig, Outcome, Prompt, Provider, RunReport
@@ -26,11 +27,20 @@ async def a_job() -> None:
     assert_type(report.pending, int | None)
     assert_type(report.attempts, dict[str, int])
     assert_type(report.usage, Usage)
+    await batchchat.run_job(job, progress=True)
+
+
+def frames(outcomes: list[Outcome]) -> None:
+    assert_type(batchchat.to_frame(outcomes, library="polars"), polars.DataFrame)
+    assert_type(batchchat.read_frame("r.jsonl", library="polars", errors=False), polars.DataFrame)
+    assert_type(batchchat.to_frame(outcomes), Any)
+    assert_type(batchchat.read_frame("r.jsonl"), Any)
+    batchchat.to_frame(iter(outcomes), library="pandas").groupby("error_type")
 
 
 def a_job_without_a_loop() -> RunReport:
     try:
-        return batchchat.run_job_sync(batchchat.load_job(None, {}))
+        return batchchat.run_job_sync(batchchat.load_job(None, {}), progress=False)
     except BatchchatError as error:
         assert_type(error.exit_code, int)
         raise
@@ -54,7 +64,7 @@ async def a_stream(provider: Provider) -> None:
     except RunStoppedError as error:
         print(error)
     section: Mapping[str, Any] = {"name": "ai-engine", "base_url": "http://127.0.0.1:8080"}
-    batchchat.stream(["a"], provider=section, burst=2, retries=0, timeout_s=10.0, environ={})
+    batchchat.stream(["a"], provider=section, burst=2, retries=0, timeout_s=10.0, environ={}, progress=True)
 
 
 async def the_original_client() -> None:

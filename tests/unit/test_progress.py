@@ -104,7 +104,7 @@ def test_stream_of_unknown_length_has_no_total_and_no_time_left() -> None:
     progress.run_started(RunPlan(total=None, completed=0, concurrency=4, output="o"))
     progress.prompt_finished(failed())
     assert lines[0] == "batchchat: prompts from a stream; 4 in flight; results in o"
-    assert lines[1].startswith("batchchat: 0/? answered, 1 failed, ")
+    assert lines[1].startswith("batchchat: 0/? answered, 1 failed (server 1), ")
     assert "left" not in lines[1]
 
 
@@ -357,7 +357,7 @@ def test_waiting_is_an_event_for_log_collectors() -> None:
 def test_time_of_waiting_slows_no_speed() -> None:
     counts = RunCounts()
     counts.start(RunPlan(total=10, completed=0, concurrency=1, output=""))
-    counts._began -= 3610
+    counts.began -= 3610
     counts.finished(answered())
     counts.held("window", "waiting")
     counts._held_at -= 3600
