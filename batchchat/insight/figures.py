@@ -1,15 +1,17 @@
 """The figures of a run: outcomes added up one at a time, in bounded memory; two of them can be added up."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
+from typing import get_args
 
 import msgspec
 
+from batchchat.errors import ErrorType
 from batchchat.insight.histogram import Histogram
 from batchchat.insight.notable import Notable, clean_text, notable_of
 from batchchat.insight.timeline import Timeline
 from batchchat.records import Outcome, Usage
-from batchchat.results.figures import AnswerFigures
+from batchchat.results.figures import AnswerFigures, FailedAttempt, failed_attempts_of
 
 __all__ = ["FailureKind", "Figures", "first_failures"]
 
@@ -20,6 +22,9 @@ _MOST_NAME_CHARS = 100
 _MOST_ATTEMPTS = 100
 _MOST_TOKENS = 10**12  # beyond, a count is nonsense
 _OTHERS = "others"
+_TYPES = frozenset(get_args(ErrorType))
+# No prompt goes on for longer; what tells so is damaged, and must not stretch the time that plots show.
+_MOST_BEFORE_S = 30 * 86400.0
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
@@ -52,6 +57,7 @@ class Figures(msgspec.Struct, gc=False):
         attempts: Number of attempts to how many prompts had so many; 100 stands for that and more.
         latency, first_delta: Of the answers.
         models: Model that answered to how many answers; ``others`` beyond 30 names.
+        failed_attempts: Error type to how many attempts came to it, retried ones included, as far as lines tell.
         failures: By error type.
         slowest: At most 50, the slowest first.
         input_tokens, output_tokens: Of the answers that were asked for.
@@ -67,6 +73,7 @@ class Figures(msgspec.Struct, gc=False):
     latency: Histogram = msgspec.field(default_factory=Histogram)
     first_delta: Histogram = msgspec.field(default_factory=Histogram)
     models: dict[str, int] = msgspec.field(default_factory=dict)
+    failed_attempts: dict[str, int] = msgspec.field(default_factory=dict)
     failures: dict[str, FailureKind] = msgspec.field(default_factory=dict)
     slowest: list[Notable] = msgspec.field(default_factory=list)
     timeline: Timeline = msgspec.field(default_factory=Timeline)
@@ -92,6 +99,8 @@ class Figures(msgspec.Struct, gc=False):
         sent, received = (0, 0) if answer.reused else _tokens(answer.usage)
         self.input_tokens += sent
         self.output_tokens += received
+        if answer.failed_attempts:
+            self._add_failed_attempts(answer.failed_attempts, answer.finished_at, latency_s)
         if answer.finished_at > _NEVER:
             bucket = self.timeline.at(answer.finished_at.timestamp())
             bucket.answered += 1
@@ -116,6 +125,8 @@ class Figures(msgspec.Struct, gc=False):
             kind.first.append(notable_of(outcome))
         if outcome.latency_s is not None:
             self._add_slow(outcome)
+        failed = failed_attempts_of(outcome) or ([FailedAttempt(outcome.error.type)] if outcome.attempts else ())
+        self._add_failed_attempts(failed, outcome.finished_at, outcome.latency_s)
         if outcome.finished_at > _NEVER:
             bucket = self.timeline.at(outcome.finished_at.timestamp())
             bucket.failed[outcome.error.type] = bucket.failed.get(outcome.error.type, 0) + 1
@@ -127,6 +138,8 @@ class Figures(msgspec.Struct, gc=False):
             setattr(self, name, getattr(self, name) + getattr(other, name))
         for number, count in other.attempts.items():
             self.attempts[number] = self.attempts.get(number, 0) + count
+        for kind, count in other.failed_attempts.items():
+            _count_name(self.failed_attempts, kind, count)
         for model, count in other.models.items():
             _count_name(self.models, model, count)
         for kind, failures in other.failures.items():
@@ -141,6 +154,19 @@ class Figures(msgspec.Struct, gc=False):
         self.attempts[made] = self.attempts.get(made, 0) + 1
         self.requests += made
         return made
+
+    def _add_failed_attempts(
+        self, failed: Sequence[FailedAttempt], finished_at: datetime, latency_s: float | None
+    ) -> None:
+        """Counts attempts when they failed; those of which a line does not tell it, when their prompt ended."""
+        for attempt in failed:
+            kind = attempt.type if attempt.type in _TYPES else _OTHERS
+            self.failed_attempts[kind] = self.failed_attempts.get(kind, 0) + 1
+            if finished_at > _NEVER:
+                before_s = 0.0 if latency_s is None or attempt.after_s is None else latency_s - attempt.after_s
+                moment = finished_at.timestamp() - min(max(before_s, 0.0), _MOST_BEFORE_S)
+                failures = self.timeline.at(moment).failed_attempts
+                failures[kind] = failures.get(kind, 0) + 1
 
     def _add_slow(self, outcome: Outcome) -> None:
         latency_s = outcome.latency_s

@@ -56,6 +56,7 @@ def insight_object(insight: RunInsight) -> dict[str, Any]:
         "first_delta_s": _spread(figures.first_delta),
         "requests": figures.requests,
         "attempts": {str(number): count for number, count in sorted(figures.attempts.items())},
+        "failed_attempts": dict(sorted(figures.failed_attempts.items(), key=lambda pair: -pair[1])),
         "models": dict(sorted(figures.models.items(), key=lambda pair: -pair[1])),
         "failures": _failure_objects(figures),
         "timeline": timeline_objects(figures),
@@ -67,7 +68,12 @@ def insight_object(insight: RunInsight) -> dict[str, Any]:
 def timeline_objects(figures: Figures) -> list[dict[str, Any]]:
     """What ended in each step of time, the earliest first; steps in which nothing did are left out."""
     stretches = cut_into_stretches(figures.timeline)
-    return [_column_object(column) for stretch in stretches for column in stretch.columns if column.bucket.ended]
+    return [
+        _column_object(column)
+        for stretch in stretches
+        for column in stretch.columns
+        if column.bucket.ended or column.bucket.failed_attempts
+    ]
 
 
 def _column_object(column: Column) -> dict[str, Any]:
@@ -77,6 +83,7 @@ def _column_object(column: Column) -> dict[str, Any]:
         "duration_s": column.end_s - column.start_s,
         "answered": bucket.answered,
         "failed": dict(bucket.failed),
+        "failed_attempts": dict(bucket.failed_attempts),
         "requests": bucket.requests,
         "input_tokens": bucket.input_tokens,
         "output_tokens": bucket.output_tokens,

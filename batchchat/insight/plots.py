@@ -7,11 +7,12 @@ from batchchat.insight.plot import PERCENTS, Plot, empty_plot
 from batchchat.insight.series import cut_into_stretches
 from batchchat.insight.svg import Drawing
 from batchchat.insight.time_plots import (
-    MOST_KINDS,
+    plot_failed_attempts,
     plot_failures_over_time,
     plot_latency_over_time,
     plot_throughput,
     plot_tokens,
+    type_colours,
 )
 
 __all__ = ["Plot", "build_plots"]
@@ -35,6 +36,7 @@ def build_plots(
         _attempts(figures),
         _failures_by_type(figures),
         plot_failures_over_time(figures, stretches),
+        plot_failed_attempts(figures, stretches),
         plot_tokens(figures, stretches),
     ]
 
@@ -121,12 +123,13 @@ def _failures_by_type(figures: Figures) -> Plot:
     if not found:
         return empty_plot("failures", title, "no prompt failed", head)
     drawing = Drawing(title, ", ".join(f"{kind}: {count:,}" for kind, count in found))
+    colours = type_colours(figures)
     begin, end = 110.0, drawing.right - 50
     room = min(30.0, (drawing.bottom + 20 - drawing.top) / len(found))
     for place, (kind, count) in enumerate(found):
         y = drawing.top + place * room
         width = (end - begin) * count / found[0][1]
-        drawing.bar((1 + min(place, MOST_KINDS - 1)) % 8, begin, y, width, room * 0.7, f"{kind}: {count:,}")
+        drawing.bar(colours[kind], begin, y, width, room * 0.7, f"{kind}: {count:,}")
         drawing.text(begin - 8, y + room * 0.35 + 4, kind, "end")
         drawing.text(begin + width + 6, y + room * 0.35 + 4, f"{count:,}")
     rows = [(kind, f"{count:,}") for kind, count in found]

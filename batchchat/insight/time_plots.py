@@ -1,6 +1,6 @@
 """Plots over time: throughput, latency, failures, tokens."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import msgspec
@@ -11,9 +11,16 @@ from batchchat.insight.plot import PERCENTS, Plot, empty_plot
 from batchchat.insight.series import Column, Stretch
 from batchchat.insight.svg import Drawing
 
-__all__ = ["MOST_KINDS", "plot_failures_over_time", "plot_latency_over_time", "plot_throughput", "plot_tokens"]
+__all__ = [
+    "plot_failed_attempts",
+    "plot_failures_over_time",
+    "plot_latency_over_time",
+    "plot_throughput",
+    "plot_tokens",
+    "type_colours",
+]
 
-MOST_KINDS = 7
+_MOST_KINDS, _LAST_COLOUR = 7, 7
 _PER = ((1.0, "s"), (60.0, "min"), (3600.0, "h"))
 
 
@@ -98,26 +105,71 @@ def plot_latency_over_time(stretches: list[Stretch]) -> Plot:
 
 
 def plot_failures_over_time(figures: Figures, stretches: list[Stretch]) -> Plot:
-    """Failures of each step by type, in the colours of ``failures``."""
-    kinds = _kinds(figures)
-    parts = [_Series(kind, partial(_failed, kind)) for kind in kinds]
-    others = set(figures.failures) - set(kinds)
+    """Failed prompts of each step by type, in the colours of ``failures``."""
+    counts = {kind: each.count for kind, each in figures.failures.items()}
+    return _by_type(
+        ("failures-over-time", "Failures over time", "prompts", "no prompt failed"),
+        stretches,
+        counts,
+        lambda column: column.bucket.failed,
+        type_colours(figures),
+    )
+
+
+def plot_failed_attempts(figures: Figures, stretches: list[Stretch]) -> Plot:
+    """Attempts of each step that failed, whether or not their prompts were answered later."""
+    plot = _by_type(
+        ("failed-attempts", "Failed attempts over time", "attempts", "no attempt failed"),
+        stretches,
+        figures.failed_attempts,
+        lambda column: column.bucket.failed_attempts,
+        type_colours(figures),
+    )
+    failed = sum(figures.failed_attempts.values())
+    note = f"{failed:,} attempts, retried ones included, when they failed." if failed else ""
+    return msgspec.structs.replace(plot, note=note)
+
+
+def type_colours(figures: Figures) -> dict[str, int]:
+    """A colour for each type of failure, the same in all plots of a run; the rarest share the last one."""
+    failed = sorted(figures.failures, key=lambda kind: -figures.failures[kind].count)
+    only_attempts = sorted(set(figures.failed_attempts) - set(failed), key=lambda kind: -figures.failed_attempts[kind])
+    return {kind: min(1 + place, _LAST_COLOUR) for place, kind in enumerate([*failed, *only_attempts])}
+
+
+def _by_type(
+    texts: tuple[str, str, str, str],
+    stretches: list[Stretch],
+    counts: Mapping[str, int],
+    of: Callable[[Column], Mapping[str, int]],
+    colours: Mapping[str, int],
+) -> Plot:
+    """Counts of each step by error type, the most frequent first, the rare ones together."""
+    key, title, unit, empty = texts
+    kinds = sorted(counts, key=lambda kind: -counts[kind])
+    others = frozenset(kinds[_MOST_KINDS - 1 :] if len(kinds) > _MOST_KINDS else ())
+    parts = [_Series(kind, partial(_count_of, of, frozenset((kind,)))) for kind in kinds if kind not in others]
     if others:
-        parts.append(_Series("others", lambda column: float(sum(column.bucket.failed.get(each, 0) for each in others))))
-    most = max((sum(column.bucket.failed.values()) for column in _columns(stretches)), default=0)
+        parts.append(_Series("rarer ones", partial(_count_of, of, others)))
+    drawn = [colours.get(part.name, _LAST_COLOUR) for part in parts]
+    most = max((sum(of(column).values()) for column in _columns(stretches)), default=0)
     width = stretches[0].columns[0].end_s - stretches[0].columns[0].start_s if stretches else 1.0
     return _stacked(
-        "failures-over-time",
-        "Failures over time",
+        key,
+        title,
         stretches if most else [],
         parts,
-        f"prompts in {render_seconds(width)}",
+        f"{unit} in {render_seconds(width)}",
         float(most),
         None,
-        first=1,
-        empty="no prompt failed",
+        colours=drawn,
+        empty=empty,
         whole=True,
     )
+
+
+def _count_of(of: Callable[[Column], Mapping[str, int]], kinds: frozenset[str], column: Column) -> float:
+    return float(sum(count for kind, count in of(column).items() if kind in kinds))
 
 
 def plot_tokens(figures: Figures, stretches: list[Stretch]) -> Plot:
@@ -147,8 +199,7 @@ def _stacked(
     most: float,
     limit: tuple[float, float | None, str] | None,
     *,
-    first: int = 0,
-    colours: Sequence[int] | None = None,
+    colours: Sequence[int] = (0, 1),
     empty: str = "too few prompts ended",
     whole: bool = False,
 ) -> Plot:
@@ -156,7 +207,7 @@ def _stacked(
     head = ("UTC", *(part.name for part in parts))
     if not stretches or not parts:
         return empty_plot(key, title, empty, head)
-    colours = colours or [(first + place) % 8 for place in range(len(parts))]
+    colours = colours[: len(parts)]
     drawing = Drawing(title, f"at most {render_number(most)} {unit}")
     scale = ValueScale.linear(most, drawing.bottom, drawing.top + 8, whole=whole)
     time = TimeScale(stretches, drawing.left, drawing.right)
@@ -171,7 +222,7 @@ def _stacked(
             sums = [value + part.value(column) for value, column in zip(sums, stretch.columns, strict=True)]
             drawing.stack(colour, edges, below, [scale.at(value) for value in sums])
         for column, x, end in zip(stretch.columns, edges, edges[1:], strict=False):
-            if column.bucket.ended:
+            if column.bucket.ended or column.bucket.failed_attempts:
                 rows.append((_when(column, time), *(render_number(part.value(column)) for part in parts)))
                 drawing.hit(x, end - x, _told(rows[-1], head))
     if limit is not None:
@@ -181,16 +232,6 @@ def _stacked(
     if len(parts) == 1 and limit is None:
         legend = ()
     return Plot(key=key, title=title, svg=drawing.done(), legend=legend, note="", head=head, rows=rows)
-
-
-def _failed(kind: str, column: Column) -> float:
-    return float(column.bucket.failed.get(kind, 0))
-
-
-def _kinds(figures: Figures) -> list[str]:
-    """The most frequent types of failures, as many as there are colours for beside one for the others."""
-    found = sorted(figures.failures, key=lambda kind: -figures.failures[kind].count)
-    return found if len(found) <= MOST_KINDS else found[: MOST_KINDS - 1]
 
 
 def _all_tokens(column: Column) -> int:

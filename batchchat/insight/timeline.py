@@ -11,10 +11,11 @@ _FIRST_WIDTH_S = 0.25
 
 
 class Bucket(msgspec.Struct, gc=False):
-    """Prompts that ended within a stretch of time.
+    """Prompts that ended within a stretch of time, and attempts that failed in it.
 
     Attributes:
         failed: Error type to how many failed so.
+        failed_attempts: Error type to how many attempts came to it, as far as lines tell when.
         requests: Attempts of the prompts that ended; they may have been made earlier.
         input_tokens, output_tokens: Of the answers.
         latency: Of the answers.
@@ -22,6 +23,7 @@ class Bucket(msgspec.Struct, gc=False):
 
     answered: int = 0
     failed: dict[str, int] = msgspec.field(default_factory=dict)
+    failed_attempts: dict[str, int] = msgspec.field(default_factory=dict)
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
@@ -32,6 +34,8 @@ class Bucket(msgspec.Struct, gc=False):
         self.answered += other.answered
         for kind, count in other.failed.items():
             self.failed[kind] = self.failed.get(kind, 0) + count
+        for kind, count in other.failed_attempts.items():
+            self.failed_attempts[kind] = self.failed_attempts.get(kind, 0) + count
         self.requests += other.requests
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens

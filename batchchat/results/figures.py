@@ -1,6 +1,7 @@
 """What ``status`` adds up of an answer: of ordinary lines read without making objects of anything else."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -8,9 +9,16 @@ import msgspec
 
 from batchchat.records import Outcome, PromptId, Usage
 
-__all__ = ["AnswerFigures", "figures_of", "read_figures"]
+__all__ = ["AnswerFigures", "FailedAttempt", "failed_attempts_of", "figures_of", "read_figures"]
 
 _NULL, _NO_USAGE = msgspec.Raw(b"null"), Usage()
+
+
+class FailedAttempt(msgspec.Struct, frozen=True, gc=False):
+    """One of several attempts: what it came to, and seconds from the first one's start to its end."""
+
+    type: str
+    after_s: float | None = None
 
 
 class AnswerFigures(NamedTuple):
@@ -21,6 +29,7 @@ class AnswerFigures(NamedTuple):
         model: The one that answered.
         reused: Whether it was taken from another prompt or run, and cost nothing.
         attempts, latency_s, first_delta_s: See ``Outcome`` and ``Completion``.
+        failed_attempts: Of an answer that took several attempts, as far as the line tells them.
     """
 
     id: PromptId
@@ -32,6 +41,7 @@ class AnswerFigures(NamedTuple):
     attempts: int = 0
     latency_s: float | None = None
     first_delta_s: float | None = None
+    failed_attempts: Sequence[FailedAttempt] = ()
 
 
 class _Input(msgspec.Struct, gc=False):
@@ -50,6 +60,7 @@ class _Line(msgspec.Struct, gc=False):
     attempts: int = 0
     latency_s: float | None = None
     first_delta_s: float | None = None
+    failed_attempts: list[FailedAttempt] | None = None
     input: _Input | None = None
     custom_id: msgspec.UnsetType = msgspec.UNSET
     reused_from: msgspec.UnsetType = msgspec.UNSET
@@ -80,6 +91,7 @@ def read_figures(line: bytes) -> AnswerFigures | None:
         read.attempts,
         read.latency_s,
         read.first_delta_s,
+        read.failed_attempts or (),
     )
 
 
@@ -99,4 +111,14 @@ def figures_of(outcome: Outcome) -> AnswerFigures:
         outcome.attempts,
         outcome.latency_s,
         None if completion is None else completion.first_delta_s,
+        failed_attempts_of(outcome),
     )
+
+
+def failed_attempts_of(outcome: Outcome) -> Sequence[FailedAttempt]:
+    """What its attempts came to, as far as the outcome tells; what is odd among them is left out."""
+    found = []
+    for each in outcome.failed_attempts or ():
+        with suppress(msgspec.ValidationError):
+            found.append(msgspec.convert(each, FailedAttempt))
+    return found

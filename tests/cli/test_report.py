@@ -91,7 +91,7 @@ def check_safe(text: str) -> Page:
 
 def test_html_is_one_file_with_all_figures_and_plots(folder):
     page = check_safe(made())
-    assert page.count("svg") == 8
+    assert page.count("svg") == 9
     for word in ("r.jsonl", "answered", "Latency over time", "Failures by type", "bad gateway", "Why is the sky blue?"):
         assert word in page.text
 
@@ -266,6 +266,12 @@ def test_a_report_of_a_real_run_tells_what_its_summary_tells(tmp_path, monkeypat
     }
     assert found["requests"] == sum(summary["attempts"].values())
     assert sum(each["answered"] + sum(each["failed"].values()) for each in found["timeline"]) == 60
+    assert found["failed_attempts"] == {
+        kind: count for kind, count in summary["attempts"].items() if kind != "answered"
+    }
+    assert (
+        sum(sum(each["failed_attempts"].values()) for each in found["timeline"]) == found["failed_attempts"]["server"]
+    )
     assert found["run"]["rates"] == ["1/s"]
     assert report("out.jsonl", "-o", "out.html").exit_code == 0
     text = Path("out.html").read_text()

@@ -49,7 +49,15 @@ def some_outcomes(count: int, seed: int = 0):
             yield failed(f"q-{number}", index=number, error=error, attempts=draw.randint(1, 6), finished_at=at)
         else:
             latency_s = draw.lognormvariate(0, 1)
-            yield answered(f"q-{number}", index=number, latency_s=latency_s, attempts=1, finished_at=at)
+            tried = [{"attempt": 1, "after_s": latency_s / 2, "type": "timeout", "status": None, "message": "late"}]
+            yield answered(
+                f"q-{number}",
+                index=number,
+                latency_s=latency_s,
+                attempts=2 if number % 9 == 0 else 1,
+                failed_attempts=tried if number % 9 == 0 else None,
+                finished_at=at,
+            )
 
 
 def shape(whole: Figures) -> object:
@@ -158,6 +166,41 @@ def test_tokens_that_cannot_be_count_for_nothing() -> None:
         outcome = msgspec.structs.replace(outcome, completion=msgspec.structs.replace(outcome.completion, usage=usage))
         made.add_answer(figures_of(outcome), lambda outcome=outcome: outcome)
     assert (made.input_tokens, made.output_tokens) == (3, 4)
+
+
+def test_failed_attempts_count_when_they_failed() -> None:
+    """Also those of prompts that were answered later; of a single attempt, the failure itself."""
+    tried = [
+        {"attempt": 1, "after_s": 2.0, "type": "server", "status": 503, "message": "no"},
+        {"attempt": 2, "after_s": 50.0, "type": "timeout", "status": None, "message": "late"},
+    ]
+    made = figures(
+        [
+            answered("a", attempts=3, latency_s=100.0, failed_attempts=tried),
+            failed("b", attempts=2, latency_s=50.0, failed_attempts=tried),
+            failed("c", attempts=1),
+            failed("d", attempts=0),
+        ]
+    )
+    assert made.failed_attempts == {"server": 3, "timeout": 2}
+    end = FINISHED_AT.timestamp()
+    when = {}
+    for number, bucket in made.timeline.buckets.items():
+        for kind, count in bucket.failed_attempts.items():
+            when[round(number * made.timeline.width_s - end), kind] = count
+    assert when == {(-98, "server"): 1, (-50, "timeout"): 1, (-48, "server"): 1, (0, "timeout"): 1, (0, "server"): 1}
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [[{}], [{"type": 3}], ["x"], [None], [{"type": "x" * 9, "after_s": -1e18}], [{"type": "\ud800", "after_s": 1e18}]],
+)
+def test_odd_attempts_neither_stretch_time_nor_stop_anything(odd) -> None:
+    made = figures([answered("a", failed_attempts=odd), failed("b", failed_attempts=odd)])
+    assert (made.answered, made.failed) == (1, 1)
+    assert set(made.failed_attempts) <= {"others", "server"}
+    assert made.timeline.last_at - made.timeline.first_at <= 30 * 86400
+    assert msgspec.json.encode(made)
 
 
 def test_first_failures_are_shared_fairly_among_the_types() -> None:

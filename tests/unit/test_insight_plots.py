@@ -31,7 +31,8 @@ def figures(moments_s, *, kinds=(), latency_s=1.0, spread=1.0, share=0.2) -> Fig
             made.add_failure(failed(f"q-{number}", error=error, finished_at=at, attempts=draw.randint(0, 30)))
         else:
             value = latency_s * draw.lognormvariate(0, spread)
-            outcome = answered(f"q-{number}", latency_s=value, finished_at=at)
+            tried = [{"type": kind, "after_s": value / 2} for kind in kinds[: number % 4]] or None
+            outcome = answered(f"q-{number}", latency_s=value, finished_at=at, failed_attempts=tried)
             made.add_answer(figures_of(outcome), lambda outcome=outcome: outcome)
     return made
 
@@ -113,6 +114,15 @@ def test_the_numbers_beside_a_plot_are_those_of_the_run(family: str) -> None:
     assert count("latency-over-time", 1) == made.latency.total
     assert count("attempts", 1) == made.answered + made.failed
     assert count("failures", 1) == made.failed
+    attempts = sum(int(cell.replace(",", "")) for row in plots["failed-attempts"].rows for cell in row[1:])
+    assert attempts == sum(made.failed_attempts.values())
+
+
+def test_a_type_of_failure_has_one_colour_in_all_plots() -> None:
+    plots = {plot.key: plot for plot in build_plots(FAMILIES["a minute"])}
+    colours = dict(each[::-1] for each in plots["failures-over-time"].legend)
+    assert len(set(colours.values())) == 3
+    assert colours == dict(each[::-1] for each in plots["failed-attempts"].legend)
 
 
 def test_a_run_without_failures_or_outcomes_says_so() -> None:
