@@ -15,6 +15,11 @@ _TIME_STEPS_S = (
     *(86400 * days for days in (1, 2, 7, 14, 28, 91, 365, 1461, 3653, 36525, 365250)),
 )
 _BREAK_WIDTH = 10.0
+# Latencies from a minute on stand at round minutes, hours and days.
+_LONG_TICKS_S = (
+    *(60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 7200.0, 18000.0, 43200.0),
+    *(86400.0 * days for days in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)),
+)
 
 Render = Callable[[float], str]
 
@@ -46,21 +51,33 @@ class ValueScale(msgspec.Struct, frozen=True):
         return self.begin + share * (self.end - self.begin)
 
     @classmethod
-    def linear(cls, most: float, begin: float, end: float, *, whole: bool = False) -> "ValueScale":
-        """From 0 to a round number that is not below ``most``, with some five ticks; of whole numbers where asked."""
+    def linear(
+        cls, most: float, begin: float, end: float, *, whole: bool = False, seconds: bool = False
+    ) -> "ValueScale":
+        """From 0 to a round number that is not below ``most``, with some five ticks.
+
+        Args:
+            whole: Ticks are whole numbers.
+            seconds: The values are; long ones get ticks of whole minutes, hours or days.
+        """
         most = most if 0 < most < 1e30 else 1.0
         step = _round_step(most / 4)
+        if seconds and most > 60:
+            steps = (15.0, 30.0, *_LONG_TICKS_S) if most <= 120 else _LONG_TICKS_S
+            step = next((tick for tick in steps if tick * 5 >= most), step)
         step = max(step, 1.0) if whole else step
         count = math.ceil(most / step - 1e-9)
         return cls(0.0, step * count, begin, end, tuple(step * number for number in range(count + 1)))
 
     @classmethod
-    def logarithmic(cls, least: float, most: float, begin: float, end: float) -> "ValueScale":
-        """From about ``least`` to about ``most``, with ticks at 1, 2, 5, 10 … or the powers of ten among them."""
+    def log_seconds(cls, least: float, most: float, begin: float, end: float) -> "ValueScale":
+        """From about ``least`` to about ``most`` seconds, with ticks at 1, 2, 5, 10 … and then at minutes and hours."""
         low, high = least, max(most, least * 2)
         powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        wide = math.log10(high / low) > 2.6
-        ticks = (factor * 10.0**power for power in powers for factor in ((1,) if wide else (1, 2, 5)))
+        wide = math.log10(high / low) > 3.6
+        short = (factor * 10.0**power for power in powers for factor in ((1,) if wide else (1, 2, 5)))
+        long = _LONG_TICKS_S[:: 2 if wide else 1]
+        ticks = (*(tick for tick in short if tick < 45), *long)
         inside = tuple(tick for tick in ticks if low * 0.999 <= tick <= high * 1.001)
         return cls(low, high, begin, end, inside or (low,), log=True)
 
@@ -140,10 +157,10 @@ def render_number(value: float) -> str:
 
 
 def render_seconds(seconds: float) -> str:
-    """A latency: ``12 ms``, ``0.84 s``, ``12.3 s``, ``2 min 5 s``, ``1 h 2 min``."""
+    """A latency: ``12 ms``, ``0.84 s``, ``90 s``, ``2 min 5 s``, ``1 h 2 min``."""
     if seconds < 0.0995:
         return f"{seconds * 1000:.3g} ms" if seconds > 0 else "0 s"
-    if seconds < 59.95:
+    if seconds < 119.5:
         return f"{seconds:.3g} s"
     whole = round(seconds)
     for large, small, size, step in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):

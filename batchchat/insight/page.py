@@ -20,6 +20,7 @@ __all__ = ["MOST_FAILED", "render_page"]
 
 MOST_FAILED = 100
 _MOST_SETTINGS_CHARS = 50_000
+_ONLY_WITH_FAILURES = ("failures-over-time", "failed-attempts")
 _TEMPLATE = Path(__file__).with_name("page.html.jinja")
 
 
@@ -43,7 +44,7 @@ def render_page(insight: RunInsight) -> str:
         figures=figures,
         run=run,
         rows=figure_rows(insight),
-        plots=plots_of(insight),
+        plots=[plot for plot in plots_of(insight) if plot.rows or plot.key not in _ONLY_WITH_FAILURES],
         plot_css=Markup(PLOT_CSS),  # noqa: S704 - a constant of ours
         sentence=run_sentence(insight),
         state=run_state(insight),

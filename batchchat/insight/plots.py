@@ -49,7 +49,8 @@ def _distribution(key: str, title: str, values: Histogram) -> Plot:
     told = ", ".join(f"{name} {render_seconds(value)}" for name, value in marks)
     drawing = Drawing(title, told)
     classes = _coarser(values)
-    across = ValueScale.logarithmic(classes[0][0], classes[-1][1], drawing.left, drawing.right)
+    around = 1.8 if classes[-1][1] < 4 * classes[0][0] else 1.0  # few values stand in the middle
+    across = ValueScale.log_seconds(classes[0][0] / around, classes[-1][1] * around, drawing.left, drawing.right)
     up = ValueScale.linear(max(count for *_, count in classes), drawing.bottom, drawing.top + 8, whole=True)
     drawing.value_axis(up, render_number, "answers")
     rows = []

@@ -76,9 +76,9 @@ def plot_latency_over_time(stretches: list[Stretch]) -> Plot:
     values = [column.bucket.latency.percentile(percent) or 0.001 for column in shown for percent in (50, 99)]
     least, most = max(0.001, min(values)), max(*values, 0.002)
     drawing = Drawing(title, f"from {render_seconds(least)} to {render_seconds(most)}")
-    scale = ValueScale.linear(most, drawing.bottom, drawing.top)
+    scale = ValueScale.linear(most, drawing.bottom, drawing.top, seconds=True)
     if most > 25 * least:
-        scale = ValueScale.logarithmic(least * 0.8, most * 1.1, drawing.bottom, drawing.top)
+        scale = ValueScale.log_seconds(least * 0.8, most * 1.1, drawing.bottom, drawing.top)
     time = TimeScale(stretches, drawing.left, drawing.right)
     drawing.value_axis(scale, render_seconds, "")
     drawing.time_axis(time)
@@ -126,7 +126,11 @@ def plot_failed_attempts(figures: Figures, stretches: list[Stretch]) -> Plot:
         type_colours(figures),
     )
     failed = sum(figures.failed_attempts.values())
-    note = f"{failed:,} attempts, retried ones included, when they failed." if failed else ""
+    note = (
+        f"{failed:,} attempts that the lines tell of, when they failed, those among them that were tried again."
+        if failed
+        else ""
+    )
     return msgspec.structs.replace(plot, note=note)
 
 

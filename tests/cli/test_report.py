@@ -96,6 +96,13 @@ def test_html_is_one_file_with_all_figures_and_plots(folder):
         assert word in page.text
 
 
+def test_a_run_without_failures_shows_no_empty_plots_of_them(folder):
+    Path("r.errors.jsonl").unlink()
+    page = check_safe(made())
+    assert page.count("svg") == 7
+    assert "no prompt failed" in page.text
+
+
 def test_pictures_in_the_page_are_well_formed(folder):
     for picture in re.findall(r"<svg.*?</svg>", made(), re.DOTALL):
         ElementTree.fromstring(picture)

@@ -193,11 +193,19 @@ def test_value_axes_have_few_round_ticks_and_reach_the_most(most: float) -> None
     assert scale.at(0) == 200
 
 
+@pytest.mark.parametrize("most", [0.002, 3, 59, 61, 100, 3000, 90_000, 1e7])
+def test_ticks_of_latencies_are_read_at_a_glance(most: float) -> None:
+    """``2 min`` and not ``1 min 40 s``, so that they fit beside the axis."""
+    for scale in (ValueScale.linear(most, 200, 0, seconds=True), ValueScale.log_seconds(most / 100, most, 200, 0)):
+        assert 1 <= len(scale.ticks) <= 12
+        assert all(len(render_seconds(tick)) <= 7 for tick in scale.ticks)
+
+
 @pytest.mark.parametrize("least", [0.001, 0.3, 5, 4000])
 @pytest.mark.parametrize("ratio", [1.0, 1.05, 3, 40, 1e5])
 def test_logarithmic_axes_have_at_least_one_tick_and_few(least: float, ratio: float) -> None:
-    scale = ValueScale.logarithmic(least, least * ratio, 0, 400)
-    assert 1 <= len(scale.ticks) <= 10
+    scale = ValueScale.log_seconds(least, least * ratio, 0, 400)
+    assert 1 <= len(scale.ticks) <= 12
     assert 0 <= scale.at(least) <= scale.at(least * ratio) <= 400
 
 
@@ -217,6 +225,6 @@ def test_numbers_and_times_are_short() -> None:
     assert [render_number(value) for value in (0, 0.25, 9.994, 12, 1000, 9999, 12_345, 3.2e6, 4e9, 7e15)] == [
         "0", "0.25", "9.99", "12", "1,000", "9,999", "12.3k", "3.2M", "4G", "7,000T",
     ]  # fmt: skip
-    assert [render_seconds(value) for value in (0, 0.0123, 0.84, 12.34, 59.99, 125, 3720, 180_000)] == [
-        "0 s", "12.3 ms", "0.84 s", "12.3 s", "1 min", "2 min 5 s", "1 h 2 min", "2 d 2 h",
+    assert [render_seconds(value) for value in (0, 0.0123, 0.84, 12.34, 90.04, 119.7, 125, 3720, 180_000)] == [
+        "0 s", "12.3 ms", "0.84 s", "12.3 s", "90 s", "2 min", "2 min 5 s", "1 h 2 min", "2 d 2 h",
     ]  # fmt: skip
