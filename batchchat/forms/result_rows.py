@@ -60,9 +60,10 @@ RESULT_COLUMNS: dict[str, str] = {
     "fingerprint": "str",
     "reused_from": "json",
     "variant": "json",
+    "failed_attempts": "json",
 }
 JSON_COLUMNS = frozenset(name for name, kind in RESULT_COLUMNS.items() if kind == "json")
-_OPTIONAL = ("responses", "tool_calls", "choices", "parsed", "value", "reused_from", "variant")
+_OPTIONAL = ("responses", "tool_calls", "choices", "parsed", "value", "reused_from", "variant", "failed_attempts")
 _PLAIN = tuple(name for name in RESULT_COLUMNS if name not in _USAGE and name not in _ERROR)
 _NESTED = frozenset(("error", "usage", "input"))
 _EMPTY_ROW: dict[str, Any] = dict.fromkeys(RESULT_COLUMNS)
@@ -71,7 +72,7 @@ _IN_PLACE = frozenset(_PLAIN)
 _LINE_ORDER = (
     "id", "response", "responses", "tool_calls", "choices", "parsed", "value", "error", "finish_reason", "model",
     "usage", "attempts", "latency_s", "first_delta_s", "finished_at", "provider", "index", "fingerprint", "reused_from",
-    "variant", "*", "input",
+    "variant", "failed_attempts", "*", "input",
 )  # fmt: skip
 
 

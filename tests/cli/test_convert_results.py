@@ -43,9 +43,9 @@ def rich() -> dict[str, Any]:
     usage = {"input_tokens": 9, "output_tokens": 80, "cached_tokens": 3, "reasoning_tokens": 0, "estimated": True}
     order = ("id", "response", "responses", "tool_calls", "choices", "parsed", "value", "error", "finish_reason", "model", "usage",
              "attempts", "latency_s", "first_delta_s", "finished_at", "provider", "index", "fingerprint", "reused_from",
-             "variant", "input")  # fmt: skip
+             "variant", "failed_attempts", "input")  # fmt: skip
     more = {"responses": ["a", None], "tool_calls": [call], "choices": ["Because …", "b"], "parsed": {"a": [1]}, "value": "v", "usage": usage,
-            "reused_from": {"id": "other"}, "variant": {"model": "m"}}  # fmt: skip
+            "reused_from": {"id": "other"}, "variant": {"model": "m"}, "failed_attempts": [{"attempt": 1, "type": "server"}]}  # fmt: skip
     return {name: (line | more)[name] for name in order}
 
 

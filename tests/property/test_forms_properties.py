@@ -145,7 +145,7 @@ RESULT = st.builds(
     st.booleans(),
     st.fixed_dictionaries({"id": st.integers() | TEXT.filter(str.strip), "model": st.none() | TEXT}),
     st.none() | LINE,
-    st.fixed_dictionaries({}, optional={"parsed": JSON, "value": JSON, "variant": st.just({"id": 1, "sample": 2})}),
+    st.fixed_dictionaries({}, optional={"parsed": JSON, "value": JSON, "variant": st.just({"id": 1, "sample": 2}), "failed_attempts": st.just([{"attempt": 1, "status": 502}])}),
 )  # fmt: skip
 
 
@@ -186,7 +186,7 @@ def test_each_place_with_each_type_is_read_or_told(case: str) -> None:
                 assert "expected" in str(error) or "found" in str(error), (path, value, str(error))
 
 
-FULL = {"id": "a", "response": "x", "responses": ["x"], "tool_calls": [{}], "choices": ["x"], "parsed": {}, "value": "v", "error": None, "finish_reason": "stop", "model": "m", "usage": {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 0, "reasoning_tokens": 1, "estimated": True}, "attempts": 1, "latency_s": 1, "first_delta_s": None, "finished_at": "2026-01-01T00:00:00.000Z", "provider": "p", "index": 0, "fingerprint": "f", "reused_from": {"id": 1}, "variant": {"sample": 1}, "input": {"prompt": "q"}}  # fmt: skip
+FULL = {"id": "a", "response": "x", "responses": ["x"], "tool_calls": [{}], "choices": ["x"], "parsed": {}, "value": "v", "error": None, "finish_reason": "stop", "model": "m", "usage": {"input_tokens": 1, "output_tokens": 2, "cached_tokens": 0, "reasoning_tokens": 1, "estimated": True}, "attempts": 1, "latency_s": 1, "first_delta_s": None, "finished_at": "2026-01-01T00:00:00.000Z", "provider": "p", "index": 0, "fingerprint": "f", "reused_from": {"id": 1}, "variant": {"sample": 1}, "failed_attempts": [{"attempt": 1}], "input": {"prompt": "q"}}  # fmt: skip
 
 
 def changed_lines() -> Iterator[dict[str, Any]]:
