@@ -17,6 +17,7 @@ extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 myst_heading_anchors = 4
 myst_links_external_new_tab = False
 suppress_warnings = ["misc.highlighting_failure"]
+smartquotes = False
 highlight_language = "text"
 pygments_style = "default"
 pygments_dark_style = "github-dark"

@@ -100,17 +100,13 @@ def _command(command: CommandText) -> Iterator[str]:
 
 
 def _options(options: tuple[OptionText, ...]) -> Iterator[str]:
-    """A table with the columns that any of the options has something for."""
-    columns = [("default", lambda option: option.default or option.values)]
-    columns.append(("variable", lambda option: option.variable))
-    columns.append(("job file", lambda option: option.key))
-    used = [(name, read) for name, read in columns if any(map(read, options))]
-    yield f"| option | {' | '.join(['meaning', *(name for name, _ in used)])} |"
-    yield "| --- " * (2 + len(used)) + "|"
+    """A table of two columns, as more would be wider than a page."""
+    yield from ("| option | meaning |", "| --- | --- |")
     for option in options:
-        cells = [_code(option.names), _marked(option.help)]
-        cells += [_code(read(option)) if read(option) else "" for _, read in used]
-        yield f"| {' | '.join(cells)} |"
+        told = [("default", option.default), ("values", option.values), ("variable", option.variable)]
+        told.append(("job file", option.key))
+        more = " · ".join(f"{name} {_code(value)}" for name, value in told if value)
+        yield f"| {_code(option.names)} | {_marked(option.help)}{'<br>' if more else ''}{more} |"
 
 
 def _exit_codes() -> Iterator[str]:
