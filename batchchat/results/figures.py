@@ -1,6 +1,6 @@
 """What ``status`` adds up of an answer: of ordinary lines read without making objects of anything else."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import NamedTuple
@@ -41,7 +41,7 @@ class AnswerFigures(NamedTuple):
     attempts: int = 0
     latency_s: float | None = None
     first_delta_s: float | None = None
-    failed_attempts: Sequence[FailedAttempt] = ()
+    failed_attempts: tuple[FailedAttempt, ...] = ()
 
 
 class _Input(msgspec.Struct, gc=False):
@@ -91,7 +91,7 @@ def read_figures(line: bytes) -> AnswerFigures | None:
         read.attempts,
         read.latency_s,
         read.first_delta_s,
-        read.failed_attempts or (),
+        tuple(read.failed_attempts or ()),
     )
 
 
@@ -115,10 +115,10 @@ def figures_of(outcome: Outcome) -> AnswerFigures:
     )
 
 
-def failed_attempts_of(outcome: Outcome) -> Sequence[FailedAttempt]:
+def failed_attempts_of(outcome: Outcome) -> tuple[FailedAttempt, ...]:
     """What its attempts came to, as far as the outcome tells; what is odd among them is left out."""
     found = []
     for each in outcome.failed_attempts or ():
         with suppress(msgspec.ValidationError):
             found.append(msgspec.convert(each, FailedAttempt))
-    return found
+    return tuple(found)

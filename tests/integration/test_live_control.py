@@ -47,6 +47,7 @@ async def test_paused_run_sends_nothing_and_goes_on_when_it_is_resumed(started) 
         await chats(server, 8)
         live = await tell(results, PAUSE)
         assert (live.state, [hold.why for hold in live.holds]) == ("held", ["paused"])
+        await asyncio.sleep(0.3)  # what was let out before may still be on its way
         met = len(server.chats)
         assert (await tell(results, PAUSE)).state == "held", "once more changes nothing"
         await asyncio.sleep(0.3)
@@ -147,6 +148,7 @@ async def test_run_that_is_paused_before_its_first_request_waits(started) -> Non
             while (reply := await asyncio.to_thread(ask, str(results), PAUSE)) is None:
                 await asyncio.sleep(0)
         assert reply.done
+        await asyncio.sleep(0.3)  # what was let out before may still be on its way
         met = len(server.requests)
         await asyncio.sleep(0.7)
         assert len(server.requests) == met <= 1
