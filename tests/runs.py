@@ -12,6 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.priority import put_first
+
 BATCHCHAT = [sys.executable, "-m", "batchchat"]
 _LIMIT_S = 50.0
 
@@ -47,6 +49,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[Server]:
     process = subprocess.Popen(
         [*BATCHCHAT, "serve", "--port", "0", "--log", str(log), *arguments], stdout=subprocess.PIPE, text=True
     )
+    put_first(process.pid)
     try:
         line = process.stdout.readline()
         yield Server(process, json.loads(line)["base_url"], log)

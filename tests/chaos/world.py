@@ -16,6 +16,7 @@ from typing import Any
 from tests.chaos.result_files import Answers, read_answers, read_objects
 from tests.chaos.server_log import ServerLog, note_end_of_server
 from tests.chaos.verdict import Verdict
+from tests.priority import put_first
 
 __all__ = ["RESUMABLE", "World"]
 
@@ -106,6 +107,7 @@ class World:
         settings = [f"--set={key}={value}" for key, value in scenario.items()]
         command = [*BATCHCHAT, "serve", "--port", str(port), "--log", str(log), "--log-ends", *settings]
         process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+        put_first(process.pid)
         self._children.append(process)
         self._log_of[process.pid] = log
         assert process.stdout is not None
