@@ -8,11 +8,14 @@ import zlib
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
 
 from batchchat.errors import PromptFileError
+from batchchat.storage.urls import is_url
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["Compression", "compression_of", "open_input", "strip_endings"]
+    from batchchat.storage import StorageError
+
+__all__ = ["Compression", "compression_of", "input_failure", "open_input", "strip_endings"]
 
 Compression = Literal["gz", "zst"]
 
@@ -44,7 +47,8 @@ def open_input(path: str, *, is_parquet: bool = False) -> BinaryIO:
     goes wrong later in a compressed file (cut short, damaged) is raised by the reading call, as ``PromptFileError``.
 
     Args:
-        path: A file, or ``-`` for standard input, which is never decompressed and is the caller's not to close.
+        path: A file, the URL of an object, or ``-`` for standard input, which is never decompressed and is the
+            caller's not to close.
         is_parquet: The file is to be Parquet, whatever its ending.
 
     Raises:
@@ -74,7 +78,16 @@ def open_input(path: str, *, is_parquet: bool = False) -> BinaryIO:
     return stream
 
 
+def input_failure(error: "StorageError") -> PromptFileError:
+    """What a fault of a store means for the input that is there."""
+    return PromptFileError(error.place, error.reason)
+
+
 def _open(path: str) -> BinaryIO:
+    if is_url(path):
+        from batchchat.storage import open_range
+
+        return open_range(path, failure=input_failure)
     try:
         return open(path, "rb", buffering=_BUFFER_BYTES)
     except FileNotFoundError as error:

@@ -1,19 +1,21 @@
 """Rows of a CSV file as objects, one fault for each row that does not fit the header."""
 
 import csv
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from io import StringIO
 from itertools import chain
 from typing import Any, BinaryIO
 
 from batchchat.errors import PromptFileError
-from batchchat.jsonl import MAX_INPUT_DEPTH, MAX_LINE_BYTES, parse_value
+from batchchat.jsonl import MAX_INPUT_DEPTH, MAX_LINE_BYTES, iter_line_blocks, parse_value
 
-__all__ = ["iter_rows"]
+__all__ = ["JSON_COLUMNS", "iter_rows", "objects_of_cells", "read_table"]
 
-_BOM = b"\xef\xbb\xbf"
+_READ_BYTES = 64 << 10
 _NAMES = {",": "commas", ";": "semicolons", "\t": "tabs"}
 # Columns of these names hold JSON, as nothing else in them could be of use.
-_JSON_COLUMNS = ("messages", "turns", "params")
+JSON_COLUMNS = ("messages", "turns", "params")
 
 
 def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[tuple[int, dict[str, Any] | str]]:
@@ -36,22 +38,45 @@ def iter_rows(stream: BinaryIO, path: str, *, delimiter: str = ",") -> Iterator[
     Raises:
         PromptFileError: The header cannot be used: an empty name, one name twice, bad quoting, not UTF-8.
     """
+    names, rows = read_table(stream, path, delimiter=delimiter)
+    yield from objects_of_cells(names, rows)
+
+
+def objects_of_cells(
+    names: list[str], rows: Iterable[tuple[int, list[str] | str]]
+) -> Iterator[tuple[int, dict[str, Any] | str]]:
+    """The objects of rows, see ``iter_rows``."""
+    json_names = [name for name in JSON_COLUMNS if name in names]
+    for line_number, cells in rows:
+        yield line_number, cells if isinstance(cells, str) else _object(names, cells, json_names)
+
+
+def read_table(
+    stream: BinaryIO, path: str, *, delimiter: str
+) -> tuple[list[str], Iterator[tuple[int, list[str] | str]]]:
+    """The header's names, none for an empty file, and the rows below it: number, cells or what is wrong with them.
+
+    Raises:
+        PromptFileError: As ``iter_rows``.
+    """
     csv.field_size_limit(MAX_LINE_BYTES)
     rows = _iter_cells(stream, delimiter)
     for line_number, header in rows:
         names = _checked_header(path, line_number, header)
-        json_names = [name for name in _JSON_COLUMNS if name in names]
-        break
-    else:
-        return
+        return names, _of_one_width(rows, names)
+    return [], rows
+
+
+def _of_one_width(
+    rows: Iterator[tuple[int, list[str] | str]], names: list[str]
+) -> Iterator[tuple[int, list[str] | str]]:
+    width = len(names)
     for line_number, cells in rows:
-        if isinstance(cells, str):
+        if len(cells) == width or isinstance(cells, str):
             yield line_number, cells
-        elif len(cells) != len(names):
-            shown = ", ".join(names[:10]) + (", …" if len(names) > 10 else "")
-            yield line_number, f"expected {len(names)} cells ({shown}), found {len(cells)}"
         else:
-            yield line_number, _object(names, cells, json_names)
+            shown = ", ".join(names[:10]) + (", …" if width > 10 else "")
+            yield line_number, f"expected {width} cells ({shown}), found {len(cells)}"
 
 
 def _object(names: list[str], cells: list[str], json_names: list[str]) -> dict[str, Any]:
@@ -135,6 +160,8 @@ def _delimiter_of(header: str) -> str:
 
 
 def _iter_texts(stream: BinaryIO) -> Iterator[str]:
+    """Lines with their ends, as many at a time as have arrived; one is added where the file does not end with it."""
+    blocks = iter_line_blocks(stream, max_line_bytes=sys.maxsize, block_bytes=_READ_BYTES)
     # A byte that is not UTF-8 becomes half of a surrogate pair and faults its row alone, not the rest of the file.
-    for number, line in enumerate(stream):
-        yield (line if number else line.removeprefix(_BOM)).decode("utf-8", "surrogateescape")
+    texts = ((b"\n".join(lines) + b"\n").decode("utf-8", "surrogateescape") for _, lines in blocks)
+    return chain.from_iterable(StringIO(text, newline="\n") for text in texts)

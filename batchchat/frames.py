@@ -13,6 +13,7 @@ from batchchat.records import Outcome
 from batchchat.results import name_files, outcome_from_object, outcome_to_object
 from batchchat.results.counting import FailureCounts, read_failure_lines, read_lines
 from batchchat.results.scan import RawLine, judge
+from batchchat.surrogates import without_surrogates
 
 if TYPE_CHECKING:
     import pandas
@@ -82,8 +83,7 @@ def _stored_rows(path: str, *, errors: bool) -> Iterator[dict[str, Any]]:
     from batchchat.ids import IdTable
 
     files = name_files(path)
-    if files.stream:
-        raise ConfigError(f"{path} is no file; expected the path of a results file")
+    files.need_file()
     ids = IdTable()
     for line in read_lines(files.results, files.results):
         if isinstance(line, RawLine) and (obj := _answer(line, path, ids)) is not None:
@@ -215,10 +215,10 @@ def _polars_frame(columns: dict[str, list[Any]]) -> Any:
     for name, values in columns.items():
         kind = _kind_of(name, values)
         if kind in types:
-            made.append(pl.Series(_utf8(name), values, dtype=types[kind]))
+            made.append(pl.Series(without_surrogates(name), values, dtype=types[kind]))
         else:
             texts = [_cell(value, as_json=kind == "json") for value in values]
-            made.append(pl.Series(_utf8(name), texts, dtype=pl.String()))
+            made.append(pl.Series(without_surrogates(name), texts, dtype=pl.String()))
     return pl.DataFrame(made)
 
 
@@ -227,10 +227,5 @@ def _cell(value: Any, *, as_json: bool) -> str | None:
     if value is None:
         return None
     if isinstance(value, str) and not as_json:
-        return _utf8(value)
+        return without_surrogates(value)
     return dump_line({"": value})[4:-2].decode()
-
-
-def _utf8(text: str) -> str:
-    """The text with � for half an emoji, which UTF-8 does not know."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

@@ -18,7 +18,7 @@ from batchchat.otlp_attributes import (
 )
 from batchchat.records import Outcome, PromptId
 
-__all__ = ["OtlpTelemetry", "need_otlp"]
+__all__ = ["AttemptTelemetry", "OtlpTelemetry", "need_otlp"]
 
 _MOST_MODELS = 50
 _CAPTURE = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
@@ -114,6 +114,10 @@ class OtlpTelemetry:
         """Tells the end of the run and sends what is left, within a few seconds."""
         if self._meter is not None:
             self._run_duration.record(time.monotonic() - self._began, {"batchchat.exit_code": exit_code})
+        await self.close_attempts()
+
+    async def close_attempts(self) -> None:
+        """Sends what is left, within a few seconds; for one of several workers, that do not see the run's end."""
         await self._pipeline.close()
 
     def _tell_span(self, report: AttemptReport, model: str) -> None:
@@ -148,3 +152,25 @@ class OtlpTelemetry:
             for kind, count in (("input", usage.input_tokens), ("output", usage.output_tokens)):
                 if count is not None:
                     self._tokens.record(count, {**attributes, "gen_ai.token.type": kind})
+
+
+class AttemptTelemetry:
+    """Tells attempts alone: for one of several workers, whose run tells of prompts and of itself where it ends."""
+
+    def __init__(self, telemetry: OtlpTelemetry) -> None:
+        self.attempt_ended = telemetry.attempt_ended
+
+    def run_started(self, plan: RunPlan) -> None:
+        """Nothing."""
+
+    def attempt_failed(self, prompt_id: PromptId, number: int, error: ProviderError, retried: bool) -> None:
+        """Nothing: ``attempt_ended`` tells all attempts."""
+
+    def prompt_finished(self, outcome: Outcome) -> None:
+        """Nothing."""
+
+    def notice(self, message: str, level: int) -> None:
+        """Nothing."""
+
+    def run_finished(self, report: RunReport) -> None:
+        """Nothing."""

@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import threading
+import uuid
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
@@ -55,7 +56,9 @@ class Pipeline:
             raise
 
     def _build(self) -> None:
-        resource = Resource.create({"service.version": VERSION} | _service_name())
+        # What one of several processes of a run counts is not to be taken for what another one does.
+        instance = {"service.instance.id": str(uuid.uuid4())}
+        resource = Resource.create({"service.version": VERSION} | instance | _service_name())
         if _wanted("OTEL_TRACES_EXPORTER"):
             exporter = OTLPSpanExporter(session=self._session("traces"))
             self._exporters.append(exporter)

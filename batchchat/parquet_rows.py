@@ -3,15 +3,17 @@
 import os
 import stat
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any, BinaryIO, NamedTuple
 
-from batchchat.compress import compression_of, open_input
+from batchchat.compress import compression_of, input_failure, open_input
 from batchchat.errors import PromptFileError
+from batchchat.storage.urls import is_url
 
 if TYPE_CHECKING:
     from batchchat.parquet_values import ColumnForm
 
-__all__ = ["import_parquet", "iter_parquet_rows"]
+__all__ = ["ParquetBatch", "import_parquet", "iter_parquet_batches", "iter_parquet_rows"]
 
 _BATCH_BYTES = 4 << 20
 _MOST_BATCH_ROWS = 4096
@@ -34,17 +36,69 @@ def import_parquet(path: str) -> Any:
     return pyarrow.parquet
 
 
-def iter_parquet_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+class ParquetBatch:
+    """Rows that are in memory together, a column at a time.
+
+    Attributes:
+        first: 1-based number of the first.
+        count: How many they are.
+    """
+
+    def __init__(self, first: int, count: int, schema: "_Schema", columns: list[list[Any]]) -> None:
+        self.first, self.count = first, count
+        self._schema, self._columns = schema, columns
+
+    def rows(self) -> Iterator[tuple[int, dict[str, Any] | str]]:
+        """Number and object of each row, or what is wrong with it."""
+        names, optional, is_own = self._schema.names, self._schema.optional, self._schema.is_own
+        if not names:
+            yield from ((number, {}) for number in range(self.first, self.first + self.count))
+            return
+        for number, values in enumerate(zip(*self._columns, strict=True), self.first):
+            found = _object(names, values, optional)
+            yield number, found if is_own or isinstance(found, str) else _without_nulls(found)
+
+    def plain_columns(self) -> dict[str, list[Any]] | None:
+        """The values by their columns; None where an object has not all of them, or one is no value of JSON."""
+        from batchchat.parquet_values import BadValue
+
+        names, optional = self._schema.names, self._schema.optional
+        if not names or not (self._schema.is_own or {"messages", "params"}.isdisjoint(names)):
+            return None
+        for name, values in zip(names, self._columns, strict=True):
+            if (name in optional and None in values) or BadValue in set(map(type, values)):
+                return None
+        return dict(zip(names, self._columns, strict=True))
+
+
+class _Schema(NamedTuple):
+    names: list[str]
+    optional: set[str]
+    is_own: bool
+
+
+def iter_parquet_rows(path: str, first_row: int = 1) -> Iterator[tuple[int, dict[str, Any] | str]]:
     """Rows in their order, read as they are asked for; memory holds some 4 MiB of them, or one row.
 
     Args:
-        path: A file, as Parquet is read from its end; not a pipe.
+        path: A file or the URL of an object, as Parquet is read from its end; not a pipe.
+        first_row: Row groups that end before it are passed over unread.
 
     Yields:
         1-based row; the row as an object, or what is wrong with it.
 
     Raises:
         PromptFileError: No Parquet file, damaged, encrypted, two columns of one name, no pyarrow.
+    """
+    for batch in iter_parquet_batches(path, first_row):
+        yield from batch.rows()
+
+
+def iter_parquet_batches(path: str, first_row: int = 1) -> Iterator[ParquetBatch]:
+    """As ``iter_parquet_rows``, as many rows at a time as are in memory.
+
+    Raises:
+        PromptFileError: As ``iter_parquet_rows``.
     """
     if compression_of(path):
         raise PromptFileError(
@@ -55,11 +109,23 @@ def iter_parquet_rows(path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
     import pyarrow as pa
 
     try:
-        with parquet.ParquetFile(path, buffer_size=_PAGE_BUFFER_BYTES, pre_buffer=False) as file:
-            yield from _iter_rows(file, path)
+        with (
+            _opened(path) as opened,
+            parquet.ParquetFile(opened, buffer_size=_PAGE_BUFFER_BYTES, pre_buffer=False) as file,
+        ):
+            yield from _iter_batches(file, path, first_row)
     except (pa.ArrowException, OSError) as error:
         reason = str(error).partition("\n")[0][:200].strip().rstrip(".")
         raise PromptFileError(path, f"the Parquet data cannot be read ({reason}); expected a whole file") from error
+
+
+def _opened(path: str) -> AbstractContextManager[str | BinaryIO]:
+    """What pyarrow is to open: the path, or the object as a file."""
+    if not is_url(path):
+        return nullcontext(path)
+    from batchchat.storage import open_seekable
+
+    return open_seekable(path, failure=input_failure)
 
 
 def _check_file(path: str) -> None:
@@ -76,25 +142,22 @@ def _check_file(path: str) -> None:
         raise PromptFileError(path, f"expected a Parquet file, found {found}")
 
 
-def _iter_rows(file: Any, path: str) -> Iterator[tuple[int, dict[str, Any] | str]]:
+def _iter_batches(file: Any, path: str, first_row: int) -> Iterator[ParquetBatch]:
     from batchchat.parquet_values import OMITTED_NULLS, OWN_FILE, column_values
 
     names, forms = _columns(file.schema_arrow, path)
     fields = [file.schema_arrow.field(position) for position in range(len(names))]
     optional = {f.name for f in fields if (f.metadata or {}).get(OMITTED_NULLS[0]) == OMITTED_NULLS[1]}
     is_own = (file.schema_arrow.metadata or {}).get(OWN_FILE[0]) == OWN_FILE[1]
-    row = 0
-    for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), use_threads=False):
-        if not names:
-            for _ in range(batch.num_rows):
-                row += 1
-                yield row, {}
-            continue
+    schema = _Schema(names, optional, is_own)
+    row, groups = 0, list(range(file.metadata.num_row_groups))
+    while groups and row + (rows := file.metadata.row_group(groups[0]).num_rows) < first_row:
+        row += rows
+        del groups[0]
+    for batch in file.iter_batches(batch_size=_batch_rows(file.metadata), row_groups=groups, use_threads=False):
         columns = [column_values(batch.column(position), form) for position, form in enumerate(forms)]
-        for values in zip(*columns, strict=True):
-            row += 1
-            found = _object(names, values, optional)
-            yield row, found if is_own or isinstance(found, str) else _without_nulls(found)
+        yield ParquetBatch(row + 1, batch.num_rows, schema, columns)
+        row += batch.num_rows
 
 
 def _object(names: list[str], values: tuple[Any, ...], optional: set[str]) -> dict[str, Any] | str:

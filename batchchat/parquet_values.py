@@ -61,6 +61,8 @@ def column_form(field: pa.Field) -> ColumnForm:
 
 def column_values(array: Any, form: ColumnForm) -> list[Any]:
     """The JSON value of each row of an array, or a ``BadValue``."""
+    if array.null_count == len(array):
+        return [None] * len(array)
     if form.cast_to is not None:
         array = array.cast(form.cast_to)
     try:

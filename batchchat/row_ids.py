@@ -1,13 +1,13 @@
 """The ids of the input's lines: each once, or told where it stood before."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from batchchat.ids import IdTable
 from batchchat.input_settings import OnDuplicate
 from batchchat.records import PromptId
 from batchchat.seen_ids import SeenIds
 
-__all__ = ["LINE_BITS", "LINE_MASK", "RowIds"]
+__all__ = ["LINE_BITS", "LINE_MASK", "RowIds", "ToldIds"]
 
 # A place is one number: which path, and in these bits which line of it.
 LINE_BITS = 40
@@ -93,3 +93,27 @@ class RowIds:
             number += 1
         self._last_suffix.put(taken, number)
         return renamed
+
+
+class ToldIds(RowIds):
+    """Ids that another reading of the whole input found.
+
+    Args:
+        ids: By the number of the line.
+    """
+
+    def __init__(self, ids: Mapping[int, PromptId]) -> None:
+        super().__init__((), "error")
+        self._ids = ids
+
+    def made(self, digest: str, place: int) -> str:
+        """See ``RowIds.made``."""
+        return str(self._ids[place & LINE_MASK])
+
+    def given(self, row_id: PromptId, place: int) -> PromptId | None:
+        """See ``RowIds.given``."""
+        return self._ids[place & LINE_MASK]
+
+    def given_part(self, row_id: PromptId, suffix: str, place: int) -> PromptId | None:
+        """See ``RowIds.given_part``."""
+        return self._ids[place & LINE_MASK]

@@ -1,5 +1,6 @@
 """What a conversion could not keep: one count for each kind of loss, with the first line that had it."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
 
 __all__ = ["Loss", "Losses"]
@@ -47,6 +48,20 @@ class Losses:
         if found[2] != self.line_number:
             found[0] += 1
             found[2] = self.line_number
+
+    def tell_lines(self, form: str, told: Mapping[tuple[str, str], list[int]]) -> None:
+        """Counts kinds of loss (``what``, ``fate``) for the lines of these numbers, the lowest first."""
+        keys = [(form, what, fate) for what, fate in told]
+        if len(self._found) + sum(key not in self._found for key in keys) > _MOST_KINDS:
+            order = list(told)
+            pairs = [(number, place) for place, kind in enumerate(order) for number in told[kind]]
+            for self.line_number, place in sorted(pairs):
+                self.tell(form, *order[place])
+            return
+        for key, numbers in zip(keys, told.values(), strict=True):
+            found = self._found.setdefault(key, [0, numbers[0], 0])
+            found[0] += len(numbers)
+            found[2] = numbers[-1]
 
     def clear(self) -> None:
         """Forgets everything, before a file is read again."""

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from batchchat.forms.plain_answers import plain_from_batch, plain_to_batch
 from batchchat.providers.status import status_error
 from batchchat.records import Failure
 from batchchat.results import (
@@ -39,6 +40,8 @@ def read_openai_result(obj: dict[str, Any]) -> dict[str, Any]:
     Raises:
         ValueError: It is none.
     """
+    if (plain := plain_from_batch(obj)) is not None:
+        return plain
     outcome = outcome_from_object(check_result(obj))
     if isinstance(obj.get("batchchat"), dict):
         return outcome_to_object(outcome)
@@ -58,6 +61,8 @@ def write_openai_result(line: dict[str, Any], tell: Callable[[str, str], None]) 
     Raises:
         ValueError: It is no result.
     """
+    if (plain := plain_to_batch(line)) is not None:
+        return plain
     check_result(line)
     outcome = outcome_from_object(line)
     obj = outcome_to_batch_object(outcome)

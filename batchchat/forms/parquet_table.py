@@ -4,13 +4,16 @@ A column gets the type of its values where they are of one; otherwise its values
 field's metadata makes ``parquet_rows`` read them back as what they were.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Sequence
+from contextlib import suppress
+from itertools import repeat
 from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchchat.forms.losses import Losses
+from batchchat.forms.result_columns import BlockColumns
 from batchchat.forms.result_rows import RESULT_COLUMNS, is_result_table
 from batchchat.forms.shapes import Columns, Shape
 from batchchat.jsonl import dump_line
@@ -20,6 +23,7 @@ __all__ = ["ParquetWriter", "parquet_schema"]
 
 _GROUP_BYTES = 8 << 20
 _MOST_GROUP_ROWS = 50_000
+_MOST_WAITING = 8
 _FIXED = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_(), "json": pa.string()}
 _PLAIN = {"str": pa.string(), "float": pa.float64(), "bool": pa.bool_()}
 
@@ -44,17 +48,23 @@ class ParquetWriter:
     def __init__(self, file: BinaryIO, columns: Columns, losses: Losses) -> None:
         self._columns, self._losses = columns, losses
         self._schema = parquet_schema(columns)
-        self._as_json = [JSON_TEXT[0] in (field.metadata or {}) for field in self._schema]
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        self._rows: list[Mapping[str, Any]] = []
-        self._bytes = 0
+        self._chunks: list[list[pa.Array]] = [[] for _ in self._schema]
+        self._waiting: list[BlockColumns] = []
+        self._rows = self._bytes = 0
 
-    def write(self, row: Mapping[str, Any]) -> None:
-        """Takes a row."""
-        self._tell_losses(row)
-        self._rows.append(row)
-        self._bytes += len(dump_line(row))
-        if self._bytes >= _GROUP_BYTES or len(self._rows) >= _MOST_GROUP_ROWS:
+    def write(self, numbers: Sequence[int], block: BlockColumns) -> None:
+        """Takes the rows of a block.
+
+        Args:
+            numbers: Of the lines that they are made of, for messages.
+        """
+        self._losses.tell_lines("parquet", self._found_losses(numbers, block))
+        self._waiting.append(block)
+        self._rows += block.rows
+        if len(self._waiting) >= _MOST_WAITING:
+            self._pack()
+        if self._bytes >= _GROUP_BYTES or self._rows >= _MOST_GROUP_ROWS:
             self._flush()
 
     def close(self) -> None:
@@ -62,35 +72,55 @@ class ParquetWriter:
         self._flush()
         self._writer.close()
 
+    def abandon(self) -> None:
+        """Ends it where the file is of no use; left alone, pyarrow would close it later, and complain."""
+        with suppress(OSError, ValueError, pa.ArrowException):
+            self._writer.close()
+
+    def _pack(self) -> None:
+        """Makes arrays of what waits, which are small; making them of each block would take as long again."""
+        if self._waiting:
+            for chunks, field in zip(self._chunks, self._schema, strict=True):
+                chunks.append(_array(self._waiting, field))
+                self._bytes += chunks[-1].nbytes
+            self._waiting = []
+
     def _flush(self) -> None:
-        if not self._rows:
-            return
-        arrays = [
-            pa.array(_column(self._rows, field.name, as_json=as_json), type=field.type)
-            for field, as_json in zip(self._schema, self._as_json, strict=True)
-        ]
-        if arrays:
-            self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema))
-        self._rows, self._bytes = [], 0
+        self._pack()
+        if self._rows and self._chunks:
+            columns = [pa.chunked_array(chunks) for chunks in self._chunks]
+            self._writer.write_table(pa.Table.from_arrays(columns, schema=self._schema))
+        self._chunks = [[] for _ in self._schema]
+        self._rows = self._bytes = 0
 
-    def _tell_losses(self, row: Mapping[str, Any]) -> None:
-        for name, value in row.items():
-            shape = self._columns.shapes[name]
-            if value is None and self._columns.is_missing_somewhere(name):
-                self._losses.tell("parquet", f"null in {name!r}", "which reads back as a field that is not there")
-            elif type(value) is int and shape.is_mixed_numbers and name not in RESULT_COLUMNS:
-                self._losses.tell("parquet", f"a whole number in {name!r}", "which reads back with a fraction of .0")
-        if not row and self._columns.names == []:
-            self._losses.tell("parquet", "no field at all", "which Parquet cannot hold")
-        if not self._columns.has_order_of(row):
-            self._losses.tell("parquet", "fields in another order than the lines before", "which a table cannot hold")
+    def _found_losses(self, numbers: Sequence[int], block: BlockColumns) -> dict[tuple[str, str], list[int]]:
+        told: dict[tuple[str, str], list[int]] = {}
+        for name, values in block.values.items():
+            if None in values and self._columns.is_missing_somewhere(name):
+                loss = (f"null in {name!r}", "which reads back as a field that is not there")
+                there = [place for place, value in enumerate(values) if value is None and block.has(name, place)]
+                told[loss] = [numbers[place] for place in there]
+            if self._columns.shapes[name].is_mixed_numbers and name not in RESULT_COLUMNS:
+                loss = (f"a whole number in {name!r}", "which reads back with a fraction of .0")
+                told[loss] = [number for number, value in zip(numbers, values, strict=True) if type(value) is int]
+        if not self._columns.names:
+            told["no field at all", "which Parquet cannot hold"] = list(numbers)
+        if not all(map(self._columns.has_order_of, block.orders())):
+            loss = ("fields in another order than the lines before", "which a table cannot hold")
+            there = [place for place in range(block.rows) if not self._columns.has_order_of(block.order_at(place))]
+            told[loss] = [numbers[place] for place in there]
+        return {loss: lines for loss, lines in told.items() if lines}
 
 
-def _column(rows: Iterable[Mapping[str, Any]], name: str, *, as_json: bool) -> list[Any]:
-    values = [row.get(name) for row in rows]
-    if not as_json:
-        return values
-    return [None if value is None else dump_line({"": value})[4:-2].decode() for value in values]
+def _array(blocks: Sequence[BlockColumns], field: pa.Field) -> pa.Array:
+    if all(field.name not in block.values for block in blocks):
+        return pa.nulls(sum(block.rows for block in blocks), field.type)
+    values: list[Any] = []
+    for block in blocks:
+        values += block.values.get(field.name) or repeat(None, block.rows)
+    if JSON_TEXT[0] in (field.metadata or {}):
+        values = [None if value is None else dump_line({"": value})[4:-2].decode() for value in values]
+    return pa.array(values, type=field.type)
 
 
 def _type_of(shape: Shape, fixed: pa.DataType | None) -> pa.DataType | None:

@@ -14,9 +14,12 @@ from typing import BinaryIO, cast
 from batchchat.compress import Compression, compression_of
 from batchchat.errors import ConfigError, ResultsWriteError
 from batchchat.results.files import is_stream
+from batchchat.storage.urls import is_url
 
 __all__ = ["check_target", "open_target"]
 
+# A few long lines would fill the usual buffer.
+_BUFFER_BYTES = 64 << 10
 _SPREADSHEETS = (".xlsx", ".xls", ".ods")
 
 
@@ -36,11 +39,23 @@ def check_target(path: str, source: str, *, force: bool, form: str) -> None:
         raise ConfigError(f"{path}: Parquet is compressed inside, expected a name that ends in .parquet")
     if is_stream(path):
         return
+    if is_url(path):
+        _check_object(path, source, force=force)
+        return
     if os.path.isdir(path) or path.endswith(("/", os.sep)):
         raise ConfigError(f"{path} is a folder, expected the name of a file")
     if source != "-" and os.path.exists(path) and os.path.exists(source) and os.path.samefile(path, source):
         raise ConfigError(f"{path} is the input itself, expected another name for the output")
     if os.path.lexists(path) and not force:
+        raise ConfigError(f"{path} is there already; choose another name, or --force to replace it")
+
+
+def _check_object(path: str, source: str, *, force: bool) -> None:
+    from batchchat.storage.objects import stat_or_none
+
+    if path == source:
+        raise ConfigError(f"{path} is the input itself, expected another name for the output")
+    if not force and stat_or_none(path) is not None:
         raise ConfigError(f"{path} is there already; choose another name, or --force to replace it")
 
 
@@ -67,17 +82,17 @@ def open_target(path: str) -> Iterator[BinaryIO]:
 @contextlib.contextmanager
 def _open_temporary(path: str) -> Iterator[tuple[str | None, BinaryIO]]:
     if is_stream(path):
-        with tempfile.TemporaryFile() as raw:
+        with tempfile.TemporaryFile(buffering=_BUFFER_BYTES) as raw:
             yield None, cast(BinaryIO, raw)
         return
-    folder = os.path.dirname(os.path.realpath(path))
+    folder = tempfile.gettempdir() if is_url(path) else os.path.dirname(os.path.realpath(path))
     os.makedirs(folder, exist_ok=True)
     with contextlib.ExitStack() as stack:
         with _signals_held_back():
             prefix = f".{os.path.basename(path)[:100]}."
             descriptor, temporary = tempfile.mkstemp(prefix=prefix, suffix=".part", dir=folder)
             stack.callback(_remove, temporary)
-        with open(descriptor, "w+b") as raw:
+        with open(descriptor, "w+b", buffering=_BUFFER_BYTES) as raw:
             yield temporary, raw
 
 
@@ -130,6 +145,11 @@ def _put_in_place(path: str, temporary: str | None, raw: BinaryIO) -> None:
         return
     os.fsync(raw.fileno())
     raw.close()  # Windows renames no open file
+    if is_url(path):
+        from batchchat.storage import put_whole
+
+        put_whole(path, temporary)
+        return
     target = os.path.realpath(path)
     os.chmod(temporary, _mode(target))
     os.replace(temporary, target)

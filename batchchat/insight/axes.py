@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from batchchat.durations import two_units
 from batchchat.insight.series import Stretch
 
 __all__ = ["Render", "TimeScale", "ValueScale", "render_moment", "render_number", "render_seconds"]
@@ -162,12 +163,7 @@ def render_seconds(seconds: float) -> str:
         return f"{seconds * 1000:.3g} ms" if seconds > 0 else "0 s"
     if seconds < 119.5:
         return f"{seconds:.3g} s"
-    whole = round(seconds)
-    for large, small, size, step in (("d", "h", 86400, 3600), ("h", "min", 3600, 60), ("min", "s", 60, 1)):
-        if whole >= size:
-            rest = whole % size // step
-            return f"{whole // size} {large} {rest} {small}" if rest else f"{whole // size} {large}"
-    return f"{whole} s"
+    return two_units(round(seconds), minute="min", before=" ")
 
 
 def _round_step(step: float) -> float:

@@ -8,10 +8,11 @@ import msgspec
 
 from batchchat.errors import ErrorType
 from batchchat.insight.histogram import Histogram
-from batchchat.insight.notable import Notable, clean_text, notable_of
+from batchchat.insight.notable import Notable, notable_of
 from batchchat.insight.timeline import Timeline
 from batchchat.records import Outcome, Usage
 from batchchat.results.figures import AnswerFigures, FailedAttempt, failed_attempts_of
+from batchchat.surrogates import without_surrogates
 
 __all__ = ["FailureKind", "Figures", "first_failures"]
 
@@ -205,7 +206,7 @@ def _tokens(usage: Usage | None) -> tuple[int, int]:
 
 
 def _count_name(names: dict[str, int], name: str, count: int = 1) -> None:
-    name = clean_text(name[:_MOST_NAME_CHARS])
+    name = without_surrogates(name[:_MOST_NAME_CHARS])
     if name not in names and len(names) >= _MOST_NAMES:
         name = _OTHERS
     names[name] = names.get(name, 0) + count

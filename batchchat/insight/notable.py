@@ -9,8 +9,9 @@ import msgspec
 
 from batchchat.jsonl import dump_line
 from batchchat.records import Outcome, PromptId
+from batchchat.surrogates import without_surrogates
 
-__all__ = ["Excerpt", "Notable", "clean_text", "notable_of"]
+__all__ = ["Excerpt", "Notable", "notable_of"]
 
 _MOST_CHARS = 400
 _MOST_ID_CHARS = 200
@@ -97,18 +98,13 @@ def _as_json(line: Mapping[str, Any]) -> str:
 
 
 def _excerpt(text: str | None) -> Excerpt | None:
-    return None if text is None else Excerpt(clean_text(text[:_MOST_CHARS]), len(text))
-
-
-def clean_text(text: str) -> str:
-    """The text with a mark for each half of a surrogate pair, which no encoding can hold."""
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return None if text is None else Excerpt(without_surrogates(text[:_MOST_CHARS]), len(text))
 
 
 def _short_id(id: PromptId) -> PromptId:
     if isinstance(id, int):
         return id if id.bit_length() < 64 else str(id)[:_MOST_ID_CHARS] if id.bit_length() < 4000 else "a long integer"
-    return clean_text(id if len(id) <= _MOST_ID_CHARS else f"{id[:_MOST_ID_CHARS]}…")
+    return without_surrogates(id if len(id) <= _MOST_ID_CHARS else f"{id[:_MOST_ID_CHARS]}…")
 
 
 def _bounded(number: int) -> int:

@@ -8,10 +8,11 @@ import msgspec
 
 from batchchat.insight.figures import Figures, first_failures
 from batchchat.insight.histogram import Histogram
-from batchchat.insight.notable import Notable, clean_text
+from batchchat.insight.notable import Notable
 from batchchat.insight.reading import LatestRun, RunInsight
 from batchchat.insight.series import Column, cut_into_stretches
 from batchchat.insight.words import run_state
+from batchchat.surrogates import without_surrogates
 from batchchat.version import VERSION
 
 __all__ = ["insight_object", "render_json", "timeline_objects"]
@@ -21,7 +22,7 @@ _MOST_FAILED = 100
 
 def render_json(insight: RunInsight) -> str:
     """The object with a line end behind it, as UTF-8 can hold it."""
-    return clean_text(json.dumps(insight_object(insight), indent=2, ensure_ascii=False)) + "\n"
+    return without_surrogates(json.dumps(insight_object(insight), indent=2, ensure_ascii=False)) + "\n"
 
 
 def insight_object(insight: RunInsight) -> dict[str, Any]:

@@ -6,8 +6,7 @@ from typing import Any
 
 import msgspec
 
-from batchchat.durations import Rate, parse_rate
-from batchchat.errors import ConfigError
+from batchchat.durations import Rate, limit_per_s, parse_rate
 from batchchat.insight.figures import Figures
 from batchchat.insight.fold import RunFold
 from batchchat.prices import PriceList
@@ -17,7 +16,7 @@ from batchchat.results.lock import Holder, is_locked, read_holder
 from batchchat.results.status import RunStatus
 from batchchat.results.summary import read_summary
 
-__all__ = ["LatestRun", "RunInsight", "read_insight", "read_latest_run", "with_live_counts"]
+__all__ = ["LatestRun", "RunInsight", "read_insight", "read_latest_run", "read_rates", "with_live_counts"]
 
 
 class LatestRun(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +52,7 @@ class LatestRun(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def rate_per_s(self) -> float | None:
         """Requests a second that all limits together allow over time; None for no limit."""
-        return min((rate.count / rate.per_s for rate in self.rates), default=None)
+        return limit_per_s(self.rates)
 
 
 class RunInsight(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,8 +103,7 @@ def read_insight(
         ResultsFileError: There is no such file, or it is no results file.
         PromptFileError: The input cannot be read.
     """
-    if files.stream:
-        raise ConfigError(f"{files.results} is no file; expected the path of a results file")
+    files.need_file()
     # Asked before reading: lines that a run adds later are whole or the last.
     locked = is_locked(files.results)
     fold = RunFold(files, running=locked, prices=prices, model=model)
@@ -126,7 +124,7 @@ def with_live_counts(insight: RunInsight, *, total: int | None, rates: tuple[str
         rates: Limits that are in force now.
     """
     run = insight.run or LatestRun()
-    run = msgspec.structs.replace(run, total=run.total if total is None else total, rates=_rates(list(rates)))
+    run = msgspec.structs.replace(run, total=run.total if total is None else total, rates=read_rates(list(rates)))
     return msgspec.structs.replace(insight, run=run)
 
 
@@ -154,7 +152,7 @@ def read_latest_run(files: RunFiles) -> LatestRun | None:
         if isinstance(attempts, dict)
         else {},
         cost_usd=_typed(found, "cost_usd", float),
-        rates=_rates(settings.get("rate")),
+        rates=read_rates(settings.get("rate")),
         provider=_typed(provider, "name", str) if isinstance(provider, dict) else None,
         version=_typed(found, "version", str),
         settings=settings,
@@ -176,7 +174,8 @@ def _moment(text: Any) -> datetime | None:
         return None
 
 
-def _rates(texts: Any) -> tuple[Rate, ...]:
+def read_rates(texts: Any) -> tuple[Rate, ...]:
+    """Rates of a list of texts; what is none counts as not told."""
     found = []
     for text in texts if isinstance(texts, list) else ():
         try:

@@ -13,9 +13,10 @@ from batchchat.providers.ai_engine_errors import page_error, prose_error
 from batchchat.providers.ai_engine_wire import answer_of
 from batchchat.providers.base import StreamEnd, StreamEvent, TextDelta
 from batchchat.providers.exchange import Exchange
-from batchchat.providers.text import load_lenient, plain_text, without_surrogates
+from batchchat.providers.text import load_lenient, plain_text
 from batchchat.records import Completion
 from batchchat.sse import ServerSentEvent, SSEDecoder
+from batchchat.surrogates import without_surrogates
 
 __all__ = ["AnswerReader"]
 

@@ -13,8 +13,9 @@ from batchchat.errors import IncompleteError, InvalidRequestError
 from batchchat.jsonl import dump_line
 from batchchat.providers.ai_engine_errors import prose_error
 from batchchat.providers.base import ChatRequest, schema_instruction, text_of
-from batchchat.providers.text import checked_calls, is_blank, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, is_blank, usage_of
 from batchchat.records import Completion
+from batchchat.surrogates import without_surrogates
 
 __all__ = ["answer_of", "chat_body", "fresh_chat_id", "public_body", "site_params"]
 

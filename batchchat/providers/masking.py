@@ -62,7 +62,9 @@ class Masker:
 
     def hide(self, error: ProviderError, *sent: str) -> None:
         """Takes the secrets, and the nonce and cookies that were sent, out of what the error tells."""
-        secrets = (*self._secrets, *sent)
+        secrets = self._secrets
+        if sent:
+            secrets = tuple(sorted({*self._spelled, *_spellings(sent), *sent}, key=len, reverse=True))
         error.message = _hidden(error.message, secrets)
         error.args = (error.message,)
         error.partial = _hidden(error.partial, secrets) if error.partial else error.partial

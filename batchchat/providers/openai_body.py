@@ -9,8 +9,9 @@ from batchchat.providers.exchange import Exchange
 from batchchat.providers.openai_chunks import ChatChunk, decoded_chunks
 from batchchat.providers.openai_errors import refused_error
 from batchchat.providers.openai_reader import OpenAIReader, answer_text
-from batchchat.providers.text import checked_calls, is_blank, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, is_blank, usage_of
 from batchchat.records import Completion, Usage
+from batchchat.surrogates import without_surrogates
 
 __all__ = ["CompletionReader"]
 

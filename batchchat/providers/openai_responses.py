@@ -9,8 +9,9 @@ from batchchat.errors import IncompleteError, ProtocolError, ServerError
 from batchchat.providers.exchange import Exchange
 from batchchat.providers.openai_errors import object_error, refused_error
 from batchchat.providers.openai_reader import OpenAIReader
-from batchchat.providers.text import checked_calls, usage_of, without_surrogates
+from batchchat.providers.text import checked_calls, usage_of
 from batchchat.records import Completion
+from batchchat.surrogates import without_surrogates
 
 __all__ = ["ResponsesReader"]
 

@@ -17,7 +17,6 @@ __all__ = [
     "looks_like_html",
     "plain_text",
     "usage_of",
-    "without_surrogates",
 ]
 
 _TAG = re.compile(r"<(?:script|style)\b.*?</(?:script|style)\s*>|<[^>]*>", re.DOTALL | re.IGNORECASE)
@@ -97,17 +96,6 @@ def _int_or_float(digits: str) -> int | float:
 def is_blank(text: str) -> bool:
     """Whether there is nothing but white space in a text, which is not copied for that."""
     return not text or text.isspace()
-
-
-def without_surrogates(text: str) -> str:
-    """The text with surrogate pairs joined and lone halves replaced by U+FFFD."""
-    if text.isascii():
-        return text
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return text
 
 
 def checked_calls(calls: list[dict[str, Any]]) -> list[dict[str, Any]]:

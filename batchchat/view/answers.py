@@ -11,7 +11,7 @@ from batchchat.errors import ConfigError
 from batchchat.view.book import Book
 from batchchat.view.columns import KINDS
 from batchchat.view.compare import NONE, VERDICTS, Comparison
-from batchchat.view.lines import preview, read_object, whole
+from batchchat.view.lines import own_keys, preview, read_object, whole
 from batchchat.view.search import Filter
 from batchchat.view.searches import Searches
 
@@ -154,9 +154,7 @@ def _fields(book: Book) -> list[str]:
     for row in range(min(_FIELD_LINES, book.columns.count)):
         if book.columns.length[row] > _MOST_PREVIEWED_BYTES:
             continue
-        obj = read_object(book.line(row))
-        source = obj.get("batchchat") if "custom_id" in obj else obj
-        given = source.get("input") if isinstance(source, dict) else None
+        given = own_keys(read_object(book.line(row))).get("input")
         if isinstance(given, dict):
             names |= dict.fromkeys(str(name)[:100] for name in given)
     return list(names)[:_MOST_FIELDS]

@@ -29,6 +29,7 @@ class Book:
         files: By ``name_files``.
         prices: What tokens cost; None to count no cost.
         model: The model that was asked for where a prompt named none, None where that is not known.
+        name: What the user calls the results, where that is not their path.
 
     Attributes:
         columns: The table; another one from each ``generation`` on.
@@ -39,13 +40,15 @@ class Book:
         lock: Held while figures change; for whoever reads ``fold`` from another thread.
     """
 
-    def __init__(self, files: RunFiles, *, prices: PriceList | None = None, model: str | None = None) -> None:
-        self.files = files
+    def __init__(
+        self, files: RunFiles, *, prices: PriceList | None = None, model: str | None = None, name: str | None = None
+    ) -> None:
+        self.files, self.name = files, name or files.results
         self._prices, self._model = prices, model
         self.lock = threading.Lock()
         self.generation, self.running, self.trouble = 1, False, ""
-        self._errors_path = files.errors or os.devnull
-        self.contents = (Content(files.results), Content(self._errors_path, self._errors_path))
+        errors = files.errors or os.devnull
+        self.contents = (Content(files.results), Content(errors, errors))
         self._begin()
 
     def close(self) -> None:
@@ -90,8 +93,7 @@ class Book:
             # Asked before the sizes: what a run adds later is whole or the last line.
             self.running = is_locked(self.files.results)
             errors = self.contents[1]
-            part = f"{self._errors_path}.part"
-            errors.path = part if os.path.exists(part) else self._errors_path
+            errors.path = self.files.latest_errors or os.devnull
             whole = [content.refresh() for content in self.contents]
             if not all(whole):
                 self.generation += 1

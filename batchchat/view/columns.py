@@ -11,7 +11,8 @@ from batchchat.errors import ErrorType
 from batchchat.records import PromptId
 from batchchat.results.scan import RawLine, judge
 from batchchat.results.stored import outcome_from_object
-from batchchat.view.lines import read_object, sound
+from batchchat.surrogates import without_surrogates
+from batchchat.view.lines import read_object
 
 __all__ = ["ANSWERED", "KINDS", "Columns", "Source"]
 
@@ -122,11 +123,12 @@ def _parse(data: bytes) -> _Line | None:
 def _from_object(obj: dict[str, Any]) -> _Line:
     """Figures of a line of the batch form, or of another tool's."""
     outcome = outcome_from_object(obj)
+    text = None if outcome.completion is None else outcome.completion.text
     usage = outcome.usage if outcome.completion is None else outcome.completion.usage
     calls = None if outcome.completion is None else outcome.completion.tool_calls
     return _Line(
         id=outcome.id,
-        response=None if outcome.completion is None else outcome.completion.text and sound(outcome.completion.text),
+        response=text and without_surrogates(text),
         index=outcome.index,
         attempts=outcome.attempts,
         latency_s=outcome.latency_s,

@@ -8,16 +8,19 @@ from typing import Any, Self
 
 import msgspec
 
+from batchchat.control.client import ask_live
+from batchchat.control.messages import live_object
 from batchchat.results.summary import read_summary
 from batchchat.view.book import Book
 from batchchat.view.columns import ANSWERED, KINDS
-from batchchat.view.live import ask_live
 
 __all__ = ["Keeper"]
 
 # How long a change may go unseen.
 _LOOK_EVERY_S = 0.4
 _SEEN_FOR_S = 10.0
+# For which a run may leave its page without an answer.
+_LIVE_S = 1.0
 
 
 class Keeper:
@@ -102,8 +105,9 @@ def _state_of(book: Book) -> dict[str, Any]:
     columns = book.columns
     failures = {kind: count for kind, count in zip(KINDS, columns.by_kind, strict=True) if count}
     summary = read_summary(book.files.summary) if book.files.summary else None
+    live = ask_live(book.files.results, wait_s=_LIVE_S) if book.running else None
     return {
-        "name": book.files.results,
+        "name": book.name,
         "generation": book.generation,
         "rows": columns.count,
         "odd": columns.odd,
@@ -115,7 +119,7 @@ def _state_of(book: Book) -> dict[str, Any]:
         "trouble": book.trouble,
         "counted_bytes": book.counted_bytes,
         **_figures(book),
-        "live": ask_live(book.files.results) if book.running else None,
+        "live": None if live is None else live_object(live),
         "summary": _summary(summary),
     }
 

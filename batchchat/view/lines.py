@@ -8,8 +8,9 @@ import msgspec
 import orjson
 
 from batchchat.results.stored import outcome_from_object
+from batchchat.surrogates import without_surrogates
 
-__all__ = ["MOST_SHOWN_CHARS", "preview", "read_object", "settings_rows", "shown_text", "sound", "texts_of", "whole"]
+__all__ = ["MOST_SHOWN_CHARS", "own_keys", "preview", "read_object", "settings_rows", "shown_text", "texts_of", "whole"]
 
 PREVIEW_CHARS = 200
 # More of one text makes no browser happy; the rest is told, and can be downloaded.
@@ -28,6 +29,12 @@ def read_object(data: bytes) -> dict[str, Any]:
         except (ValueError, RecursionError):
             found = None
     return found if isinstance(found, dict) else {}
+
+
+def own_keys(obj: dict[str, Any]) -> dict[str, Any]:
+    """What batchchat put into the object of a line, in whichever form; empty where there is nothing of the kind."""
+    ours = obj.get("batchchat") if "custom_id" in obj else obj
+    return ours if isinstance(ours, dict) else {}
 
 
 def preview(data: bytes) -> dict[str, Any]:
@@ -85,23 +92,14 @@ def settings_rows(settings: Mapping[str, Any]) -> list[list[str]]:
         if isinstance(value, Mapping):
             rows += [[f"{name}.{inner}", text] for inner, text in settings_rows(value)]
         elif value not in (None, "", [], False):
-            rows.append([sound(str(name)), sound(_as_text(value))[:MOST_SHOWN_CHARS]])
+            rows.append([without_surrogates(str(name)), without_surrogates(_as_text(value))[:MOST_SHOWN_CHARS]])
     return rows
 
 
 def shown_text(text: str) -> dict[str, Any]:
     """``text`` as it can be shown, and ``cut``: how many characters of it are left out."""
     kept = text[:MOST_SHOWN_CHARS]
-    return {"text": sound(kept), "cut": len(text) - len(kept)}
-
-
-def sound(text: str) -> str:
-    """The text with half surrogates, which no UTF-8 can carry, as ``�``."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+    return {"text": without_surrogates(kept), "cut": len(text) - len(kept)}
 
 
 def texts_of(value: Any) -> Iterator[str]:
@@ -146,8 +144,7 @@ def _attempt(each: dict[str, Any]) -> dict[str, Any]:
 
 def _facts(obj: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """What else the line tells of how the answer came about."""
-    ours = obj.get("batchchat") if "custom_id" in obj else obj
-    ours = ours if isinstance(ours, dict) else {}
+    ours = own_keys(obj)
     for name in ("index", "attempts", "latency_s", "first_delta_s", "finished_at", "finish_reason", "provider"):
         yield name, ours.get(name)
     yield "model", obj.get("model")
@@ -223,4 +220,5 @@ def _formatted(data: bytes) -> str:
 
 def _short(text: str) -> str:
     cut = " ".join(text[: 2 * PREVIEW_CHARS].split())
-    return sound(cut if len(cut) <= PREVIEW_CHARS and len(text) <= 2 * PREVIEW_CHARS else cut[:PREVIEW_CHARS] + "…")
+    whole = len(cut) <= PREVIEW_CHARS and len(text) <= 2 * PREVIEW_CHARS
+    return without_surrogates(cut if whole else cut[:PREVIEW_CHARS] + "…")

@@ -6,9 +6,9 @@ from typing import Any
 
 import msgspec
 
-from batchchat.durations import parse_rate
+from batchchat.durations import limit_per_s
 from batchchat.insight.plots import build_plots
-from batchchat.insight.reading import read_latest_run
+from batchchat.insight.reading import LatestRun, read_latest_run, read_rates
 from batchchat.insight.svg import PLOT_CSS
 from batchchat.view.book import Book
 
@@ -33,15 +33,15 @@ class PlotBoard:
         book = self._book
         with self._lock:
             run = read_latest_run(book.files)
-            limit_per_s = _lowest(rates) if rates is not None else None if run is None else run.rate_per_s
+            limit = _limit_per_s(rates, run)
             since: datetime | None = None if run is None else run.started_at
-            of = (book.generation, book.counted_bytes, limit_per_s, since)
+            of = (book.generation, book.counted_bytes, limit, since)
             if of != self._of:
                 with book.lock:
                     figures = book.fold.figures()
                 plots = build_plots(
                     figures,
-                    limit_per_s=limit_per_s,
+                    limit_per_s=limit,
                     limit_since_s=None if since is None else since.timestamp(),
                 )
                 self._drawn = {"plots": msgspec.to_builtins(plots), "counted_bytes": of[1]}
@@ -49,13 +49,7 @@ class PlotBoard:
             return self._drawn
 
 
-def _lowest(rates: tuple[str, ...]) -> float | None:
-    """Requests a second that all of these limits together allow over time."""
-    found = []
-    for text in rates:
-        try:
-            rate = parse_rate(text)
-        except ValueError:
-            continue
-        found.append(rate.count / rate.per_s)
-    return min(found, default=None)
+def _limit_per_s(rates: tuple[str, ...] | None, run: LatestRun | None) -> float | None:
+    if rates is not None:
+        return limit_per_s(read_rates(list(rates)))
+    return None if run is None else run.rate_per_s

@@ -9,7 +9,7 @@ import msgspec
 
 from batchchat.view.columns import ANSWERED, KINDS, Columns
 from batchchat.view.content import Content
-from batchchat.view.lines import read_object, texts_of
+from batchchat.view.lines import own_keys, read_object, texts_of
 
 __all__ = ["Filter", "Search", "SortKey"]
 
@@ -178,8 +178,7 @@ class _TextMatch:
         return not self._path or self._field_fits(obj)
 
     def _field_fits(self, obj: dict[str, Any]) -> bool:
-        source = obj.get("batchchat") if "custom_id" in obj else obj
-        value = source.get("input") if isinstance(source, dict) else None
+        value = own_keys(obj).get("input")
         for name in self._path:
             if not isinstance(value, dict) or name not in value:
                 return False

@@ -22,6 +22,7 @@ from batchchat.view.keeper import Keeper
 from batchchat.view.lines import settings_rows
 from batchchat.view.plots import PLOT_CSS, PlotBoard
 from batchchat.web_guard import Guard
+from batchchat.web_runner import end_runner
 
 __all__ = ["ViewServer"]
 
@@ -109,12 +110,7 @@ class ViewServer:
         await self._keeper.__aexit__(kind, error, trace)
         runner, self._runner = self._runner, None
         if runner is not None:
-            if runner.server is not None:
-                for connection in runner.server.connections:
-                    if connection.transport is not None:
-                        connection.transport.abort()
-            with contextlib.suppress(asyncio.TimeoutError):
-                await runner.cleanup()
+            await end_runner(runner)
 
     @web.middleware
     async def _let_in(self, request: web.Request, handler: _Handler) -> web.StreamResponse:

@@ -17,11 +17,12 @@ from batchchat.providers.nonce import is_nonce
 from batchchat.providers.openai_body import CompletionReader
 from batchchat.providers.openai_errors import object_error
 from batchchat.providers.openai_responses import ResponsesReader
-from batchchat.providers.text import load_lenient, plain_text, without_surrogates
+from batchchat.providers.text import load_lenient, plain_text
 from batchchat.rate_headers import parse_rate_headers, parse_reset
 from batchchat.records import Completion
 from batchchat.retry import parse_retry_after, requested_wait_s
 from batchchat.sse import SSEDecoder
+from batchchat.surrogates import without_surrogates
 from tests.fuzz.checks import check_completion, check_failure, check_message, check_wait, split
 from tests.fuzz.oracles import http_date, sse_events
 

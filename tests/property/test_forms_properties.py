@@ -207,6 +207,39 @@ def changed_lines() -> Iterator[dict[str, Any]]:
                 yield line
 
 
+def changed_batch_lines() -> Iterator[dict[str, Any]]:
+    """Answers in the batch form, ours and the hosted service's, each place left out or of each type."""
+    ours = write_openai_result(FLAT, quiet)
+    hosted = {"id": "b", "custom_id": "a", "response": {"status_code": 200, "body": CHAT}, "error": None}
+    plain = copy.deepcopy(hosted)
+    del plain["response"]["body"]["choices"][0]["message"]["tool_calls"]
+    plain["response"]["body"]["usage"] |= {"prompt_tokens_details": {"cached_tokens": 1}}
+    for example in (ours, hosted, plain):
+        yield copy.deepcopy(example)
+        for path in places(example):
+            for value in (..., None, True, 5, 0.5, "", "x", [], [None], {}, {"x": 5}, FLAT["finished_at"]):
+                line = copy.deepcopy(example)
+                holder: Any = line
+                for key in path[:-1]:
+                    holder = holder[key]
+                if value is ...:
+                    del holder[path[-1]]
+                else:
+                    holder[path[-1]] = value
+                yield line
+
+
+def changed_times() -> Iterator[dict[str, Any]]:
+    """Answers that ended at times which are written in other ways than a run's, or at none."""
+    for text in (
+        "2026-01-01T00:00:00Z", "2026-01-01T00:00:00.0000Z", "2026-01-01T00:00:60.000Z", "2026-02-29T00:00:00.000Z",
+        "2026-W48-3T10:03:11.120Z", "2026-01-01 00:00:00.000Z", "2026-01-01T00:00:00,000Z", "2026-01-01T00:00:00.٠٠٠Z",
+        "1969-12-31T23:59:59.500Z", "0001-01-01T00:00:00.000Z", "9999-12-31T23:59:59.999Z", "2026-01-01T24:00:00.000Z",
+        "2026-01-01T00:00:00.000z", "2026-01-01T00:00:٠٠.000Z", "2026-12-31T23:59:59.999Z",
+    ):  # fmt: skip
+        yield FLAT | {"finished_at": text}
+
+
 def outcomes() -> list[Any]:
     """What becomes of each changed line in both directions: what is written and told, or the fault."""
     found: list[Any] = []
@@ -214,7 +247,12 @@ def outcomes() -> list[Any]:
     def tell(what: str, fate: str) -> None:
         found.append((what, fate))
 
-    for line in changed_lines():
+    for line in changed_batch_lines():
+        try:
+            found.append(dump_line(read_openai_result(line)))
+        except ValueError as error:
+            found.append(str(error))
+    for line in (*changed_lines(), *changed_times()):
         try:
             tell_row_losses(line, result_to_row(line), tell)
         except ValueError as error:
@@ -230,4 +268,6 @@ def test_looking_at_a_lines_shape_tells_what_reading_it_back_tells(monkeypatch: 
     quick = outcomes()
     monkeypatch.setattr(result_rows, "_is_ordinary", lambda line: False)
     monkeypatch.setattr(openai_results, "is_whole_as_batch", lambda outcome: False)
+    monkeypatch.setattr(openai_results, "plain_to_batch", lambda line: None)
+    monkeypatch.setattr(openai_results, "plain_from_batch", lambda line: None)
     assert quick == outcomes()
