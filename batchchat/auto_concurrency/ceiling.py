@@ -7,6 +7,8 @@ them is the ceiling, and one below it is right for a service that takes so many 
 from collections import deque
 from typing import Final
 
+from batchchat.auto_concurrency.pauses import Pauses
+
 __all__ = ["Ceiling", "Sent"]
 
 # Requests that try whether the ceiling still holds may each cost a refusal, and 2 % are too many: so many answers pay
@@ -14,16 +16,14 @@ __all__ = ["Ceiling", "Sent"]
 _ANSWERS_A_REFUSAL: Final = 80
 _FIRST_CREDIT, _MOST_CREDIT, _LEAST_CREDIT = 3.0, 6.0, -4.0
 _ANSWERS_A_TRY, _TURNS_A_TRY = 30, 5
-# A service that asks for a pause holds up the whole run: so many times as long passes before the next try, and longer
-# by a factor after each one in vain.
-_FEWEST_PAUSES, _MOST_PAUSES, _MORE_PAUSES = 6.0, 20.0, 1.25
 # Refusals that go on after a cut: the first time it may have been one or two too few, then nobody knows how many.
 _HARDER: Final = (0.9, 0.5)
 # Not more than so many are not halved at once: few refusals would be saved.
 _FEW: Final = 8
 # Accepted at the same number since the last refusal: then one refusal alone is not about that number.
 _ENOUGH_ACCEPTED: Final = 16
-# A second one among so many requests after it is about that number all the same.
+# A second one among so many requests after it is about that number all the same; after a pause, among all that go out
+# at once.
 _SOON: Final = 4
 # Refusals in a row without an answer between them: the service is away, and tells nothing about a number.
 _AWAY: Final = 16
@@ -64,14 +64,13 @@ class Ceiling:
     def __init__(self) -> None:
         self.at: int | None = None
         self.cuts = 0
-        self._pauses = _FEWEST_PAUSES
+        self._pauses = Pauses()
         self._episode = 0  # number of the last request that was sent before the latest cut
         self._doubted = -_SOON  # the same for the latest refusal at a number that was taken often
         self._newest = 0  # the same for the latest refusal of one that was sent after the cut
         self._refusals: deque[tuple[int, int]] = deque(maxlen=_REFUSALS)  # their numbers, and the newest when they came
         self._answers = 0  # since the latest refusal
         self._credit = _FIRST_CREDIT
-        self._not_before = 0.0
         self._accepted: deque[int] = deque(maxlen=2 * _ENOUGH_ACCEPTED)
         self._hardness = self._row = self._above = 0
         self._floor_sent = self._floor_refused = 0
@@ -85,7 +84,7 @@ class Ceiling:
     def may_try(self, limit: int, now: float) -> bool:
         """Whether one request more may find out whether the ceiling is still there."""
         enough = max(_ANSWERS_A_TRY, _TURNS_A_TRY * limit)
-        return self._credit >= 1 and self._answers >= enough and now >= self._not_before
+        return self._credit >= 1 and self._answers >= enough and self._pauses.over(now)
 
     def answered(self, sent: Sent) -> bool:
         """Notes an answer; whether it shows that the ceiling is gone."""
@@ -102,21 +101,24 @@ class Ceiling:
         self._above += sent.beside >= self.at and self._taken_beside(sent) >= self.at
         if away or self._above >= max(_FEWEST_ABOVE, self.at // 4):
             self.at = None
-            self._pauses = _FEWEST_PAUSES
+            self._pauses.rose()
             return True
         return False
 
-    def refused(self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None) -> int | None:
+    def refused(
+        self, sent: Sent, newest: int, limit: int, now: float, *, pause_s: float | None, answer_s: float
+    ) -> int | None:
         """Notes a refusal; the limit to go down to, if that has to be made smaller.
 
         Args:
             newest: Number of the newest request.
             limit: Requests that are allowed at a time.
             pause_s: What the service asked everyone to wait.
+            answer_s: Seconds that an answer takes, 0 if unknown.
         """
         self._row += 1
         if pause_s:
-            self._not_before = max(self._not_before, now + self._pauses * pause_s)
+            self._pauses.asked(now, pause_s, answer_s)
         self._above = 0
         if sent.beside == 1:
             self._floor(1)
@@ -132,19 +134,23 @@ class Ceiling:
         self._runs = [*self._runs[1:], newest - self._newest]
         self._newest = newest
         if noise or (self.at is not None and beside >= self.at):  # nothing new
-            self._pauses = min(_MOST_PAUSES, self._pauses * _MORE_PAUSES)
+            self._pauses.in_vain()
             return None
-        self._pauses = _FEWEST_PAUSES
-        return self._new_congestion(sent, beside, newest, limit)
+        self._pauses.found(now)
+        return self._new_congestion(sent, beside, newest, limit, max(_SOON, limit) if pause_s else _SOON)
+
+    def was_taken(self, sent: Sent) -> bool:
+        """Whether one beside as many others was taken lately, so that its refusal is news."""
+        return sent.beside <= max(self._accepted, default=0)
 
     def _taken_beside(self, sent: Sent) -> int:
         """How many were on the wire with it, itself included, without others that were refused as well."""
         others = sum(number < sent.number <= last for number, last in self._refusals)
         return max(2, sent.beside - others)
 
-    def _new_congestion(self, sent: Sent, beside: int, newest: int, limit: int) -> int | None:
+    def _new_congestion(self, sent: Sent, beside: int, newest: int, limit: int, soon: int) -> int | None:
         accepted = sum(each >= beside for each in self._accepted)
-        if accepted >= _ENOUGH_ACCEPTED and sent.number > self._doubted + _SOON:
+        if accepted >= _ENOUGH_ACCEPTED and sent.number > self._doubted + soon:
             self._doubted = newest
             return None
         fresh = len(self._accepted)  # if few: the last cut was not deep enough

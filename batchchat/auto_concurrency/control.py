@@ -24,10 +24,14 @@ _SURELY_FREE, _SURELY_SLOW = 0.7, 1.5
 _FEWEST_HELD: Final = 6
 # A mean is good enough with this relative error, which decides how many answers it takes.
 _ACCURACY, _FEWEST, _MOST_ANSWERS = 0.15, 12, 100
-# While the limit grows, so few answers that are this much slower end it.
-_SHOCK_ANSWERS, _SLOW_AT_START, _SHOCK = 8, 1.4, 2.5
+# So few answers end the growth that are so many times as slow, by so many standard errors. A service that refuses tells
+# by that what it can do, so that slow answers are chance there rather than a sign.
+_SHOCK_ANSWERS, _SHOCK = 8, 2.5
+_SLOW_AT_START, _SLOW_AT_START_REFUSED = (1.4, 1.5), (2.0, 3.0)
 _STEP = 1.4  # by which the limit grows at once where more pay
 _FIRST_RUSH, _RUSH = 2, 4  # times as many, at most, without a look at the times of a full turn
+# Such a part goes out at once after a pause that came unlooked for; twice as many each time that it had not fallen.
+_BEGIN_PART, _BEGIN_FEWEST = 4, 2
 _LOOKS_BETWEEN_CHECKS, _LOOKS_BEFORE_CHECK = 10, 3
 _MEMORY = 200
 
@@ -68,6 +72,7 @@ class ConcurrencyControl:
         self._rush_to = most
         self._sent = self._on_wire = 0
         self._grow_after = 0  # the newest request when refusals cut deep: only answers to later ones make room for more
+        self._begin_part = _BEGIN_PART
         self._since = self._turned = 0  # the newest request when the state began; answers to later ones
         self._idle: AnswerTimes | None = None  # of a service that is not busy
         self._idle_known = False
@@ -99,10 +104,11 @@ class ConcurrencyControl:
             pause_s: Seconds that the service asked to wait, for which nothing goes out at all.
         """
         self.forget(sent)
-        cuts = self.ceiling.cuts
-        lower = self.ceiling.refused(sent, self._sent, self.limit, now, pause_s=pause_s)
+        cuts, news = self.ceiling.cuts, self.ceiling.was_taken(sent)
+        answer_s = self._idle.mean_s if self._idle is not None else 0.0
+        before = self.limit
+        lower = self.ceiling.refused(sent, self._sent, before, now, pause_s=pause_s, answer_s=answer_s)
         if lower is not None:
-            before = self.limit
             if self.ceiling.cuts > cuts and self.state != "try":
                 self._cut(f"the service refuses requests; {lower} in flight, not {before}")
             self._looks = 0
@@ -113,6 +119,18 @@ class ConcurrencyControl:
                 self._enter("hold", lower)
         elif self.state == "try":
             self._enter("hold", self.ceiling.most)
+        if pause_s and news and sent.number > self._grow_after:
+            self._begin_again(before)
+
+    def _begin_again(self, before: int) -> None:
+        """After a pause all that are allowed would go out at once, and most of them be refused if it fell far."""
+        if self.limit <= before // 2:
+            self._begin_part = _BEGIN_PART
+            return
+        part, self._begin_part = self._begin_part, max(1, self._begin_part // 2)
+        if part > 1:
+            self._enter("start", max(_BEGIN_FEWEST, before // part))
+            self._grow_after = self._sent
 
     def answered(self, sent: Sent, now: float) -> None:
         """The request has its answer."""
@@ -182,7 +200,8 @@ class ConcurrencyControl:
         ratio = latest.mean_s / self._idle.mean_s
         beyond = (ratio - 1) / (ratio * relative_error(latest, self._idle) or 1e-9)
         if self.state == "start":
-            slow = ratio > _SLOW_AT_START and beyond > 1.5
+            least, errors = _SLOW_AT_START_REFUSED if self.ceiling.cuts else _SLOW_AT_START
+            slow = ratio > least and beyond > errors
         else:
             slow = ratio > max(_SHOCK, 1.6 * self._ratio) and beyond > 3
         if slow:

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 from batchchat.admission import Admission
 from batchchat.auto_concurrency.control import MOST, ConcurrencyControl
@@ -35,7 +36,7 @@ class FoundSlots(RunSlots):
         admission.watch = watch = ConcurrencyWatch(self._control)
         self.around = watch.around
         self.slots.resize(self.limit)
-        self._source: MeteredSource[Any] | None = None
+        self._sources: WeakSet[MeteredSource[Any]] = WeakSet()  # of works that go on side by side
 
     @property
     def limit(self) -> int:
@@ -46,7 +47,8 @@ class FoundSlots(RunSlots):
         self, source: Source[T], handle: Callable[[Any], Awaitable[None]]
     ) -> tuple[Source[T], Callable[[Any], Awaitable[None]]]:
         """The source, which lets go of no more prompts than fit the slots of the moment, and who tells it of ends."""
-        self._source = metered = MeteredSource(source, lambda: self.limit)
+        metered = MeteredSource(source, lambda: self.limit)
+        self._sources.add(metered)
 
         async def handled(item: T) -> None:
             try:
@@ -58,5 +60,5 @@ class FoundSlots(RunSlots):
 
     def _changed(self) -> None:
         self.slots.resize(self.limit)
-        if self._source is not None:
-            self._source.changed()
+        for source in self._sources:
+            source.changed()

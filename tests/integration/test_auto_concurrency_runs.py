@@ -78,6 +78,7 @@ async def test_stream_takes_auto_as_well() -> None:
     assert sorted(outcome.index for outcome in outcomes) == list(range(60))
 
 
+@pytest.mark.clocked
 async def test_two_processes_share_one_limit(tmp_path: Path) -> None:
     """It is found in the parent, whoever speaks to the service."""
     report, listener, _ = await auto_run(Scenario(latency_ms=5, concurrency_limit=6), tmp_path, 200, processes=2)
