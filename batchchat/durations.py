@@ -2,10 +2,11 @@
 
 import math
 import re
+from collections.abc import Sequence
 
 import msgspec
 
-__all__ = ["Rate", "parse_duration", "parse_rate", "render_duration", "render_speed"]
+__all__ = ["Rate", "limit_per_s", "parse_duration", "parse_rate", "render_duration", "render_speed", "two_units"]
 
 _UNITS_S = {"d": 86400.0, "h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001}
 _PARTS = re.compile("".join(rf"(?:(?P<{unit}>\d+(?:\.\d+)?){unit})?" for unit in _UNITS_S), re.ASCII)
@@ -71,12 +72,21 @@ def render_duration(seconds: float) -> str:
         return f"{seconds * 1000:.0f}ms"
     if seconds < 59.95:
         return f"{seconds:.3g}s"
-    whole = round(seconds)
-    for large, small, size, step in (("d", "h", 86400, 3600), ("h", "m", 3600, 60), ("m", "s", 60, 1)):
-        if whole >= size:
-            rest = whole % size // step
-            return f"{whole // size}{large} {rest}{small}" if rest else f"{whole // size}{large}"
-    return f"{whole}s"
+    return two_units(round(seconds))
+
+
+def two_units(seconds: int, *, minute: str = "m", before: str = "") -> str:
+    """Whole seconds in their two largest units.
+
+    Args:
+        minute: The word for a minute.
+        before: Stands between a number and its unit.
+    """
+    for large, small, size, step in (("d", "h", 86400, 3600), ("h", minute, 3600, 60), (minute, "s", 60, 1)):
+        if seconds >= size:
+            rest = seconds % size // step
+            return f"{seconds // size}{before}{large}" + (f" {rest}{before}{small}" if rest else "")
+    return f"{seconds}{before}s"
 
 
 def render_speed(per_s: float) -> str:
@@ -95,3 +105,8 @@ def parse_rate(text: str) -> Rate:
     if match is None or unit is None or int(match[1]) < 1:
         raise ValueError(f"expected a rate such as 200/s, 60/min, 1000/h or 10000/d, found {text!r}")
     return Rate(int(match[1]), unit)
+
+
+def limit_per_s(rates: Sequence[Rate]) -> float | None:
+    """Requests a second that all these rates allow in the long run; None for no limit."""
+    return min((rate.count / rate.per_s for rate in rates), default=None)

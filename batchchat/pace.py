@@ -2,11 +2,9 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from batchchat.durations import Rate
-
-__all__ = ["Pace", "limit_per_s", "time_left_s"]
+__all__ = ["Pace", "time_left_s"]
 
 # Lately: these many seconds, or as many more as it takes to see so many prompts, at most the seconds kept.
 _LATELY_S, _ENOUGH = 30.0, 50
@@ -53,11 +51,6 @@ class Pace:
             if len(self._seconds) == _KEPT:
                 since = max(since, self._seconds[0][0])
         return count / (now - since) if count and now > since else 0.0
-
-
-def limit_per_s(rates: Sequence[Rate]) -> float | None:
-    """Requests a second that all these rates allow in the long run; None for no limit."""
-    return min((rate.count / rate.per_s for rate in rates), default=None)
 
 
 def time_left_s(

@@ -11,10 +11,11 @@ from batchchat.durations import Rate
 
 __all__ = ["Margins", "Pace", "Send", "TokenBudget", "pace_margins"]
 
-# The share of a rate that is given up: 0.5 % for slow rates, 1.1 % for fast ones.
-_SLOW_MARGIN, _FAST_MARGIN, _FAST_PER_S = 0.005, 0.011, 50.0
+# The share of a rate that is given up: 1.1 % of short windows and of fast rates, 0.5 % of others. Requests are late by
+# milliseconds on their way, whatever the rate: of a long window they are a smaller share.
+_MARGIN, _SHORT_MARGIN, _SHORT_S, _FAST_PER_S = 0.005, 0.011, 2.0, 50.0
 # Of that, the share by which windows are longer than the service's, so that jitter on the way there cannot make one of
-# its windows hold one request too many (8 ms of a second at fast rates). The rest is how much faster than on average
+# its windows hold one request too many (8 ms of a second). The rest is how much faster than on average
 # requests may follow each other: without it, what a late timer costs could never be made up for.
 _GUARD_SHARE = 0.73
 # How far behind its grid a send time may fall (timers wake late) and still be made up for at once, where nobody waited.
@@ -58,7 +59,8 @@ class Margins(msgspec.Struct, frozen=True, gc=False):
 
 def pace_margins(rate: Rate, burst: int) -> Margins:
     """How a rate is kept, with what is given up of it."""
-    margin = _FAST_MARGIN if rate.count / rate.per_s > _FAST_PER_S else _SLOW_MARGIN
+    short = rate.per_s <= _SHORT_S or rate.count / rate.per_s > _FAST_PER_S
+    margin = _SHORT_MARGIN if short else _MARGIN
     gap_s = rate.per_s * (1 + margin) / rate.count
     late_s = max(min(0.99 * gap_s, _CATCH_UP_S), _COARSE_S)
     window_s = rate.per_s * (1 + margin * _GUARD_SHARE)
@@ -74,8 +76,8 @@ class Pace:
     would let burst + count into one window; the log of the last ``count`` send times does not.
     """
 
-    def __init__(self, rate: Rate, burst: int) -> None:
-        self._margins = pace_margins(rate, burst)
+    def __init__(self, rate: Rate, burst: int, margins: Margins | None = None) -> None:
+        self._margins = margins or pace_margins(rate, burst)
         self._owed_s = max(self._margins.slack_s, min(_OWED_S, _OWED_SHARE * rate.per_s))
         self._due = self._soonest = -math.inf
         self._sent: deque[Send] = deque(maxlen=rate.count)  # in the order of their times
@@ -125,6 +127,13 @@ class Pace:
         self._soonest = max(self._soonest, send.at - margins.slack_s) + margins.gap_s / _HASTE
         self._sent.append(send)
 
+    def forget(self, send: Send) -> None:
+        """``send`` was noted, never went out and never will: another one may take its place."""
+        last = bool(self._sent) and self._sent[-1] is send
+        if _remove(self._sent, send):
+            self._due -= self._margins.gap_s
+            self._soonest -= self._margins.gap_s / _HASTE if last else 0.0
+
     def begin(self, send: Send) -> None:
         """``send``, the last that was noted, is of no known time until it is noted again."""
         if self._sent and self._sent[-1] is send:
@@ -151,6 +160,11 @@ class TokenBudget:
         self._in_transit = 0
         self._transit_tokens = 0.0
 
+    @property
+    def spent(self) -> Sequence[Send]:
+        """What counts, without what is in transit."""
+        return self._spent
+
     def open_at(self, tokens: int, now: float) -> float | None:
         """Time from which ``tokens`` more fit, if nothing else is spent; None while it hangs on one in transit."""
         spent = self._spent
@@ -170,6 +184,11 @@ class TokenBudget:
     def note(self, send: Send) -> None:
         self._spent.append(send)
         self._total += send.tokens
+
+    def forget(self, send: Send) -> None:
+        """``send`` was noted, never went out and never will."""
+        if _remove(self._spent, send):
+            self._total -= send.tokens
 
     def begin(self, send: Send) -> None:
         """``send`` is of no known time until it lands."""
@@ -197,3 +216,12 @@ class TokenBudget:
         else:
             return
         send.tokens = float(tokens)
+
+
+def _remove(log: deque[Send], send: Send) -> bool:
+    """Takes a late entry out, looked for from the end; whether it was there."""
+    for back, entry in enumerate(reversed(log), 1):
+        if entry is send:
+            del log[-back]
+            return True
+    return False

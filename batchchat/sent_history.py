@@ -17,14 +17,14 @@ class SentHistory:
         self._seconds: deque[list[int]] = deque()
         self._minutes: deque[list[int]] = deque(maxlen=_MINUTES)
 
-    def note(self, now: float) -> None:
-        """Counts one request."""
+    def note(self, now: float, count: int = 1) -> None:
+        """Counts one request, or more; no earlier ones than before."""
         slot = int(now)
         seconds = self._seconds
-        if seconds and seconds[-1][0] == slot:
-            seconds[-1][1] += 1
+        if seconds and seconds[-1][0] >= slot:
+            seconds[-1][1] += count
             return
-        seconds.append([slot, 1])
+        seconds.append([slot, count])
         if len(seconds) > _SECONDS:
             second, count = seconds.popleft()
             minute = second // _MINUTE_S
@@ -42,6 +42,17 @@ class SentHistory:
                     return
                 for _ in range(count):
                     yield at
+
+    def before(self, newest: int) -> list[tuple[float, int]]:
+        """All requests but so many of the newest: how many, each time as late as it can have been, the oldest first."""
+        found = []
+        for slots, size in ((self._seconds, 1), (self._minutes, _MINUTE_S)):
+            for slot, count in reversed(slots):
+                passed = min(count, newest)
+                newest -= passed
+                if count > passed:
+                    found.append(((slot + 1.0) * size, count - passed))
+        return found[::-1]
 
     def per_s(self, now: float, within_s: int) -> float:
         """Requests a second over the last whole seconds, this many or as many as there were since the first."""

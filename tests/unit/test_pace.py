@@ -2,8 +2,8 @@
 
 import pytest
 
-from batchchat.durations import parse_rate
-from batchchat.pace import Pace, limit_per_s, time_left_s
+from batchchat.durations import limit_per_s, parse_rate
+from batchchat.pace import Pace, time_left_s
 
 
 class Clock:
