@@ -1,0 +1,226 @@
+"""Parts of a run on workers, in the store that has its results: names, and how the next run takes them in.
+
+Under ``RESULTS.parts/TOKEN/``, each shard has segments while a worker is at it, and one object once it is whole. The
+marker beside tells the token and between which numbers shards may be, so that nothing depends on listings.
+"""
+
+import contextlib
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+import msgspec
+
+from batchchat.errors import ResultsLockedError, ResultsWriteError
+from batchchat.mirrors.leftovers import take_in_data, take_in_file
+from batchchat.mirrors.place import parts_prefix
+from batchchat.results import Journal
+from batchchat.results.lock import is_locked
+from batchchat.storage.faults import StorageError
+from batchchat.storage.objects import get_bytes, put_bytes, remove, stat_or_none
+from batchchat.storage.reading import open_range
+from batchchat.storage.segments import Segments
+from batchchat.storage.tries import Tries
+from batchchat.storage.urls import join
+
+__all__ = [
+    "Marker",
+    "ShardPlaces",
+    "copy_down",
+    "read_marker",
+    "remove_shards",
+    "scratch_folder",
+    "take_in_shards",
+    "write_marker",
+]
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+_COPY_BYTES = 1 << 20
+_AT_ONCE = 16
+# Workers of a run that was killed end within moments; until nothing new has come for so long, they are waited for.
+_QUIET_S, _WAIT_S = 2.0, 30.0
+
+
+class Marker(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run tells of its shards.
+
+    Attributes:
+        token: Of the run.
+        first, last: Numbers between which shards may have left something, both included.
+        merged: Whether all that they hold is in the results of the mirror.
+    """
+
+    token: str
+    first: int = 1
+    last: int = 0
+    merged: bool = False
+
+
+class ShardPlaces:
+    """The objects of one shard.
+
+    Attributes:
+        part: Once it is whole, its answers.
+        errors: Its failures; put before the part is.
+        segments: Its answers while a worker is at it, see ``Segments``.
+        scratch: The folder on the worker's machine that has its journal.
+        journal: The path of that.
+    """
+
+    def __init__(self, results: str, token: str, number: int) -> None:
+        prefix = join(parts_prefix(results), token)
+        self.part, self.errors = join(prefix, f"part-{number:06}.jsonl"), join(prefix, f"part-{number:06}.errors.jsonl")
+        self.segments = join(prefix, f"shard-{number:06}")
+        self.scratch = scratch_folder(token, f"shard-{number:06}")
+        self.journal = os.path.join(self.scratch, "journal.jsonl")
+
+    def remove(self, tries: Tries, *, whole: bool = False) -> None:
+        """Removes what there is of them in the store and on this machine; those of a whole part have no segments.
+
+        Raises:
+            StorageError: It cannot be removed.
+        """
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        if not whole:
+            Segments(self.segments, tries=tries).remove()
+        remove(self.errors, tries=tries)
+        remove(self.part, tries=tries)
+
+
+def scratch_folder(token: str, name: str) -> str:
+    """The path of a folder of this machine's for a run; nobody can guess it, and it is gone at the end."""
+    return os.path.join(tempfile.gettempdir(), f"batchchat-{token}-{name}")
+
+
+def read_marker(results: str, tries: Tries) -> Marker | None:
+    """What the last run on workers has left of its shards; None where there is nothing.
+
+    Raises:
+        StorageError: The store cannot be asked.
+        ResultsWriteError: What is there is none.
+    """
+    place = _marker(results)
+    try:
+        return msgspec.json.decode(get_bytes(place, tries=tries)[0], type=Marker)
+    except StorageError as error:
+        if error.kind == "missing" and error.is_object:
+            return None
+        raise
+    except msgspec.DecodeError as error:
+        raise ResultsWriteError(f"{place}: expected what a run has noted there, found something else") from error
+
+
+def write_marker(results: str, marker: Marker, tries: Tries) -> None:
+    """Notes what may be there; before it is.
+
+    Raises:
+        StorageError: It cannot be put.
+    """
+    put_bytes(_marker(results), msgspec.json.encode(marker), tries=tries)
+
+
+def take_in_shards(journal: Journal, folder: str, results: str, marker: Marker, tries: Tries) -> None:
+    """Appends the answers that the workers of an earlier run left, and waits until they leave no more; blocks.
+
+    Args:
+        folder: Of the mirror.
+
+    Raises:
+        ResultsLockedError: A worker goes on writing.
+        ResultsFileError: They cannot be read or added; all stay.
+    """
+    give_up, quiet = time.monotonic() + _WAIT_S, False
+    while not quiet:
+        count = len(journal.completed)
+        quiet = not _take_in(journal, folder, results, marker, tries, give_up) or len(journal.completed) == count
+        if not quiet:
+            if time.monotonic() > give_up:
+                raise _still_at_it(results)
+            time.sleep(_QUIET_S)
+
+
+def remove_shards(results: str, marker: Marker, tries: Tries) -> None:
+    """Removes all that shards have left, the marker last.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    _each(_places(results, marker), lambda places: places.remove(tries))
+    remove(_marker(results), tries=tries)
+
+
+def copy_down(url: str, path: str, tries: Tries) -> bool:
+    """Copies an object into a file; False where there is none.
+
+    Raises:
+        StorageError: It cannot be read.
+        OSError: The file cannot be written.
+    """
+    if (found := stat_or_none(url, tries=tries)) is None:
+        return False
+    with open_range(url, etag=found.etag) as source, open(path, "wb") as target:
+        while piece := source.read(_COPY_BYTES):
+            if tries.given_up:
+                raise StorageError(url, "given up while it was brought down", "given up")
+            target.write(piece)
+    return True
+
+
+def _take_in(journal: Journal, folder: str, results: str, marker: Marker, tries: Tries, give_up: float) -> bool:
+    """Takes in what is there now; whether a worker may still add to it."""
+    going = False
+    places = _places(results, marker)
+    # Asked for side by side, and added one after another.
+    known = _each(places, lambda each: stat_or_none(each.part, tries=tries) is not None)
+    for each, whole in zip(places, known, strict=True):
+        if whole:
+            path = os.path.join(folder, "part-of-run.jsonl")
+            if copy_down(each.part, path, tries):
+                take_in_file(journal, folder, path)
+            with contextlib.suppress(OSError):
+                os.unlink(path)
+    unfinished = [each for each, whole in zip(places, known, strict=True) if not whole]
+    for each, pieces in zip(
+        unfinished, _each(unfinished, lambda each: list(Segments(each.segments, tries=tries).read_all())), strict=True
+    ):
+        for data in pieces:
+            going = True
+            take_in_data(journal, folder, data)
+        going = _take_in_scratch(journal, folder, results, each, give_up) or going
+    return going
+
+
+def _take_in_scratch(journal: Journal, folder: str, results: str, places: ShardPlaces, give_up: float) -> bool:
+    """What a worker on this machine had not brought to the store."""
+    if not os.path.isfile(places.journal):
+        return False
+    while is_locked(places.journal):
+        if time.monotonic() > give_up:
+            raise _still_at_it(results)
+        time.sleep(0.1)
+    take_in_file(journal, folder, places.journal)
+    return True
+
+
+def _still_at_it(results: str) -> ResultsLockedError:
+    return ResultsLockedError(
+        f"{results}: a worker of an earlier run still writes there; wait for it to end, or name others with -o"
+    )
+
+
+def _each(items: Iterable[_T], call: Callable[[_T], _R]) -> list[_R]:
+    with ThreadPoolExecutor(_AT_ONCE, "batchchat-parts") as threads:
+        return list(threads.map(call, items))
+
+
+def _places(results: str, marker: Marker) -> list[ShardPlaces]:
+    return [ShardPlaces(results, marker.token, number) for number in range(marker.first, marker.last + 1)]
+
+
+def _marker(results: str) -> str:
+    return join(parts_prefix(results), "workers.json")

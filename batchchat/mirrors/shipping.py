@@ -1,0 +1,108 @@
+"""A thread that brings new lines of a mirror to the store while the run goes on."""
+
+import os
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from batchchat.results.codec import read_at
+from batchchat.storage.faults import StorageError
+from batchchat.storage.segments import Segments
+from batchchat.storage.tries import Tries
+
+__all__ = ["Shipping"]
+
+_MOST_BYTES = 8 << 20
+# Between two segments, where every line is synced by itself.
+_LEAST_S = 0.5
+
+
+class Shipping:
+    """From ``start`` to ``close``.
+
+    Args:
+        path: The mirror's results.
+        begin: Offset up to which the store has them.
+        tries: Those of the segments, given up by ``close``.
+        notice: Told, from the thread, that the store takes nothing for now, and that it does again.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        begin: int,
+        segments: Segments,
+        *,
+        tries: Tries,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._path, self._at, self._segments = path, begin, segments
+        self._tries, self._notice = tries, notice
+        # Ends of what is whole by itself: lines, or members of a compressed file.
+        self._ends: deque[int] = deque()
+        self._news, self._closed = threading.Event(), threading.Event()
+        self._failing = False
+        self._thread = threading.Thread(target=self._run, name="batchchat-shipping", daemon=True)
+
+    def start(self) -> None:
+        """Begins."""
+        self._thread.start()
+
+    def wrote(self, end: int) -> None:
+        """The mirror is whole up to an offset; called from another thread, never waits."""
+        self._ends.append(end)
+        self._news.set()
+
+    @property
+    def shipped(self) -> int:
+        """Offset up to which the store has them."""
+        return self._at
+
+    def close(self) -> None:
+        """Ends the thread; what it was at is given up."""
+        self._closed.set()
+        self._tries.give_up()
+        self._news.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        while not self._closed.wait(_LEAST_S):
+            self._news.wait()
+            self._news.clear()
+            try:
+                while self._ends and not self._closed.is_set():
+                    self._ship()
+                self._tell(None)
+            except (StorageError, OSError) as error:
+                self._tell(error)
+
+    def _ship(self) -> None:
+        count, end = 0, self._at
+        for each in tuple(self._ends):
+            if count and each - self._at > _MOST_BYTES:
+                break
+            count, end = count + 1, max(end, each)
+        if end > self._at:
+            self._segments.append(self._bytes(self._at, end))
+            self._at = end
+        for _ in range(count):
+            self._ends.popleft()
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        fd = os.open(self._path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        try:
+            data = bytearray()
+            while len(data) < end - start and (piece := read_at(fd, end - start - len(data), start + len(data))):
+                data += piece
+            return bytes(data)
+        finally:
+            os.close(fd)
+
+    def _tell(self, error: Exception | None) -> None:
+        if self._closed.is_set() or (error is not None) == self._failing:
+            return
+        self._failing = error is not None
+        if error is not None:
+            self._notice(f"{error}; until that is over, answers are safe on this machine only")
+        else:
+            self._notice("the store takes answers again")

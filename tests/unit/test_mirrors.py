@@ -1,0 +1,232 @@
+"""The parts of a mirror: who holds results in a store, what its files are called, and how new lines go up."""
+
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from batchchat.errors import ConfigError, ResultsLockedError
+from batchchat.job_config import JobConfig, OutputConfig
+from batchchat.mirrors import lease as leases
+from batchchat.mirrors.keeping import LeaseKeeper
+from batchchat.mirrors.lease import Lease, LeaseLostError
+from batchchat.mirrors.place import machine_name, mirror_place, mirrored_job
+from batchchat.mirrors.shipping import Shipping
+from batchchat.storage import Segments, StorageError, get_bytes, put_bytes
+from batchchat.storage.faults import ConflictError, TransientError
+from batchchat.storage.path_store import PathStore
+from batchchat.storage.tries import Patience, Tries
+from batchchat.storage.urls import is_url, plain_path
+
+URL = "s3://bucket/results/a.jsonl.gz"
+
+
+def lease(folder: Path, machine: str) -> Lease:
+    return Lease(str(folder / "lease.json"), URL, machine, Tries(Patience(1, 0.0, 0.0, 1)))
+
+
+def test_a_lease_is_one_machines_until_it_is_given_up(tmp_path: Path) -> None:
+    first, second = lease(tmp_path, "one"), lease(tmp_path, "two")
+    assert first.take() == []
+    with pytest.raises(ResultsLockedError, match=rf"{URL}: another run holds these results \(process {os.getpid()} on"):
+        second.take()
+    first.renew()
+    with pytest.raises(ResultsLockedError, match=r"its hold ends in 1[12]\d s"):
+        second.take()
+    first.release()
+    assert second.take() == []
+
+
+def test_a_machines_own_lease_is_taken_over_at_once_and_whoever_had_it_notices(tmp_path: Path) -> None:
+    killed, next_run = lease(tmp_path, "one"), lease(tmp_path, "one")
+    killed.take()
+    next_run.take()
+    with pytest.raises(LeaseLostError, match="another run has taken these results over"):
+        killed.renew()
+    killed.release()
+    next_run.renew()
+
+
+def test_a_lease_that_was_not_renewed_for_long_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lease(tmp_path, "one").take()
+    monkeypatch.setattr(leases, "_STALE_S", -1.0)
+    assert lease(tmp_path, "two").take() == []
+
+
+def test_a_lease_that_cannot_be_read_is_held_all_the_same(tmp_path: Path) -> None:
+    put_bytes(str(tmp_path / "lease.json"), b"\xff nonsense")
+    with pytest.raises(ResultsLockedError, match="its lease cannot be read"):
+        lease(tmp_path, "one").take()
+
+
+@pytest.mark.parametrize("ignored", ["If-None-Match", "If-Match"])
+def test_a_store_that_heeds_no_conditions_is_told_of(
+    ignored: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put = PathStore.put
+
+    def careless(self: PathStore, place: str, data: bytes, expect: str, mark: str) -> str:
+        try:
+            return put(self, place, data, expect, mark)
+        except ConflictError:
+            if (expect == "*absent*") != (ignored == "If-None-Match"):
+                raise
+            return put(self, place, data, "*any*", mark)
+
+    monkeypatch.setattr(PathStore, "put", careless)
+    (told,) = lease(tmp_path, "one").take()
+    assert f"does not heed conditions of a request ({ignored})" in told
+
+
+def job(path: str | None, **more: object) -> JobConfig:
+    return msgspec.structs.replace(JobConfig(), output=OutputConfig(path=path), **more)
+
+
+def test_texts_of_a_run_name_the_files_that_the_user_named() -> None:
+    place = mirror_place(URL, "s3://other/errors/e.jsonl", "s3://bucket/results/a.run.json")
+    for local, remote in zip(msgspec.structs.astuple(place.local), msgspec.structs.astuple(place.remote), strict=True):
+        assert place.told(f"in {local}: x") == f"in {remote}: x"
+    assert place.told_all({"a": [place.local.results, 1, None]}) == {"a": [URL, 1, None]}
+    assert place.remote.torn == "s3://bucket/results/a.torn"
+
+
+def test_two_results_have_two_mirrors_and_one_has_always_the_same() -> None:
+    assert mirror_place(URL).folder == mirror_place(URL).folder != mirror_place(f"{URL}.zst").folder
+    assert machine_name() == machine_name()
+
+
+def test_the_errors_file_that_is_asked_again_is_that_of_the_mirror() -> None:
+    found = mirrored_job(job(URL, input=["s3://bucket/results/a.errors.jsonl", "other.jsonl"]))
+    assert found is not None
+    mapped, place = found
+    assert mapped.input == [place.local.errors, "other.jsonl"]
+    assert mapped.output.path == place.local.results
+    assert (mapped.errors, mapped.summary) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"path": URL, "input": [URL]}, "is both input and results file"),
+        ({"path": "a.jsonl", "errors": URL}, "expected a plain file"),
+        ({"path": "s3://bucket/"}, "expected the name of an object"),
+    ],
+)
+def test_files_that_cannot_go_together_are_told(settings: dict, told: str) -> None:
+    with pytest.raises(ConfigError, match=told):
+        mirrored_job(job(**settings))
+    assert mirrored_job(job("a.jsonl")) is None
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("C:\\a.jsonl", False),
+        ("a://b", False),
+        ("s3://b/k", True),
+        ("S3://b/k", True),
+        ("file:///a", False),
+        ("-", False),
+    ],
+)
+def test_what_is_a_url(path: str, expected: bool) -> None:
+    assert is_url(path) is expected
+
+
+def test_an_address_of_a_file_is_its_path() -> None:
+    assert plain_path("file:///a%20b/c.jsonl") == "/a b/c.jsonl"
+    assert plain_path("file://localhost/a") == "/a"
+    with pytest.raises(ConfigError, match="no file of this machine"):
+        plain_path("file://host/a")
+
+
+class _Failing(Segments):
+    """Takes nothing for a while."""
+
+    failures = 2
+
+    def append(self, data: bytes) -> None:
+        if self.failures:
+            self.failures -= 1
+            raise TransientError("s3://bucket/a", "busy")
+        super().append(data)
+
+
+def test_new_lines_go_up_in_order_and_a_store_that_is_away_is_told_of_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchchat.mirrors.shipping._LEAST_S", 0.0)
+    told, again = list[str](), threading.Event()
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"old\n")
+    tries = Tries(Patience(1, 0.0, 0.0, 1))
+
+    def notice(sentence: str) -> None:
+        told.append(sentence)
+        if "again" in sentence:
+            again.set()
+
+    segments = _Failing(str(tmp_path / "parts"), tries=tries)
+    shipping = Shipping(str(path), 4, segments, tries=tries, notice=notice)
+    shipping.start()
+    for number in range(3):
+        with path.open("ab") as file:
+            file.write(b"line %d\n" % number)
+        shipping.wrote(path.stat().st_size)
+    while not again.wait(0.05):
+        shipping.wrote(path.stat().st_size)
+    shipping.close()
+    assert b"".join(Segments(str(tmp_path / "parts")).read_all()) == b"line 0\nline 1\nline 2\n"
+    assert [("safe on this machine only" in text, "again" in text) for text in told] == [(True, False), (False, True)]
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+def test_a_run_whose_lease_was_taken_over_is_told(when: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("batchchat.mirrors.keeping.RENEW_S", 0.02)
+    held, lost = lease(tmp_path, "one"), threading.Event()
+    held.take()
+    keeper = LeaseKeeper(held)
+    if when == "before":
+        keeper.on_loss(lambda error: lost.set())
+    keeper.start()
+    lease(tmp_path, "one").take()
+    if when == "after":
+        keeper._thread.join(20)
+        keeper.on_loss(lambda error: lost.set())
+    assert lost.wait(20)
+    assert isinstance(keeper.lost, LeaseLostError)
+    keeper.close()
+
+
+def test_a_plain_file_is_put_whole_or_not_at_all(tmp_path: Path) -> None:
+    etag = put_bytes(str(tmp_path / "a"), b"1")
+    with pytest.raises(StorageError):
+        put_bytes(str(tmp_path / "a"), b"2", expect="another")
+    assert get_bytes(str(tmp_path / "a")) == (b"1", etag)
+    assert os.listdir(tmp_path) == ["a"]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, folders cannot be locked")
+def test_of_those_who_replace_a_plain_file_at_once_one_does(tmp_path: Path) -> None:
+    """Each adds one to what it found, until it is the first; so nobody's one is overwritten."""
+    path = str(tmp_path / "a")
+    put_bytes(path, b"0")
+
+    def add() -> None:
+        for _ in range(20):
+            while True:
+                found, etag = get_bytes(path)
+                try:
+                    put_bytes(path, str(int(found) + 1).encode(), expect=etag)
+                    break
+                except ConflictError:
+                    pass
+
+    with ThreadPoolExecutor(4) as threads:
+        for done in [threads.submit(add) for _ in range(4)]:
+            done.result(50)
+    assert get_bytes(path)[0] == b"80"
