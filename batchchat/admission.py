@@ -62,6 +62,11 @@ class Admission:
         """Whether ``admit`` lets a request out at once, as nothing limits or holds any."""
         return self._limiter.free
 
+    @property
+    def on_wire(self) -> int:
+        """How many requests are on the wire."""
+        return len(self.in_flight)
+
     def close(self) -> None:
         """Sends nothing new from now on."""
         self.closed = True

@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from batchchat.attachments import open_now, stamp_of
 from batchchat.jsonl import json_type
 from batchchat.records import Attachment
+from batchchat.storage.urls import is_url
 
 __all__ = ["AttachmentFields"]
 
@@ -47,12 +48,12 @@ class AttachmentFields:
 
         Args:
             checked: The line was found to be right before: what is wrong with a file now is its prompt's trouble.
-            input_path: The line's file, whose folder paths start from; ``-`` for the working folder.
+            input_path: The line's file, whose folder paths start from; for ``-`` and a URL, the working folder.
 
         Raises:
             ValueError: A field is missing or holds something else, or a file cannot be sent; field and value are named.
         """
-        folder = "." if input_path == "-" else os.path.dirname(input_path) or "."
+        folder = "." if input_path == "-" or is_url(input_path) else os.path.dirname(input_path) or "."
         found = []
         total = 0
         for name, kind in self._fields:

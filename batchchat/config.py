@@ -8,6 +8,7 @@ from msgspec import inspect
 
 from batchchat.errors import ConfigError, UnknownProviderError
 from batchchat.job_config import JobConfig, OutputConfig, PromptConfig, RetryConfig, StopConfig, TimeoutConfig
+from batchchat.job_paths import with_plain_paths
 from batchchat.locations import EnvText, KeyPath, Locations
 from batchchat.providers import installed_providers, load_provider
 from batchchat.scalars import describe_value
@@ -62,7 +63,7 @@ def load_job(
         _lay_over(raw, key, value, locations)
     section = raw.pop("provider", {})
     job = convert_section(raw, JobConfig, locations=locations, elsewhere=_keys_of_sections())
-    return msgspec.structs.replace(job, provider=_provider_section(section, locations), source=path)
+    return with_plain_paths(msgspec.structs.replace(job, provider=_provider_section(section, locations), source=path))
 
 
 def provider_config(job: JobConfig) -> "tuple[type[Provider], Any]":

@@ -1,17 +1,30 @@
 """Outcomes to their files, in the order that is wanted."""
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
 
 from batchchat.errors import ResultsWriteError
 from batchchat.observer import RunObserver
 from batchchat.pool import InputOrder
 from batchchat.records import Outcome
-from batchchat.run_output import RunOutput
 from batchchat.tally import Tally
 
-__all__ = ["Delivery"]
+__all__ = ["Delivery", "Output"]
+
+
+class Output(Protocol):
+    """Where outcomes go, such as ``RunOutput``."""
+
+    def write(self, outcome: Outcome, /) -> Awaitable[None]:
+        """Takes one; to be awaited until it is safe.
+
+        Raises:
+            ResultsWriteError: It could not be taken.
+        """
+
+    def write_soon(self, outcome: Outcome, /) -> None:
+        """Takes one without a wait."""
 
 
 class Delivery:
@@ -25,7 +38,7 @@ class Delivery:
 
     def __init__(
         self,
-        output: RunOutput,
+        output: Output,
         *,
         order: InputOrder | None,
         writing: set[asyncio.Task[Any]],

@@ -182,6 +182,10 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         answer: What an answer must be.
         concurrency: Prompts in flight; ``auto`` finds out how many pay.
         processes: Processes that speak to the service; limits, results and all else are one run's.
+        engine: Where prompts are asked: in this process, or by the workers of a Ray cluster.
+        ray_address: Head of the cluster, ``HOST:PORT``, or ``auto`` for the one that this machine belongs to; without
+            it, one is started on this machine for the run.
+        workers: Workers on the cluster; as many as it has CPUs without it.
         rate: Most requests in a time, ``200/s``, ``60/min``, ``1000/h``, ``10000/d``; all of a list hold.
         burst: Requests that may go out at once within the rate.
         rate_scope: What ``rate``, ``burst``, ``tokens_per_minute`` and a service's pauses hold over: this run, or all
@@ -226,6 +230,9 @@ class JobConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     answer: AnswerConfig = AnswerConfig()
     concurrency: Count | Literal["auto"] = 16
     processes: Annotated[int, Meta(ge=1, le=64)] = 1
+    engine: Literal["local", "ray"] = "local"
+    ray_address: Text | None = None
+    workers: Count | None = None
     rate: Rates = ()
     burst: Count = 1
     rate_scope: Literal["run", "host"] = "run"

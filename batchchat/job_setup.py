@@ -18,13 +18,14 @@ from batchchat.observer import RunObserver
 from batchchat.otlp import need_otlp
 from batchchat.prices import PriceList
 from batchchat.providers import load_provider
-from batchchat.providers.base import Provider, ProviderContext
+from batchchat.providers.base import Provider, ProviderContext, SharedNonce
 from batchchat.providers.tls import load_trust
 from batchchat.records import Failure, InputFault, Outcome
 from batchchat.results import RunFiles, free_space_bytes, run_files
 from batchchat.run_output import OutputSettings
 from batchchat.run_slots import RunSlots
 from batchchat.stopping import StopRules
+from batchchat.storage.urls import is_url
 from batchchat.tokens import TokenCounter
 
 __all__ = [
@@ -62,6 +63,8 @@ def checked_files(job: JobConfig) -> RunFiles:
         if is_input(named, job):
             raise ConfigError(f"{option} {named} is an input and would be overwritten; name another file")
     for reused in job.reuse:
+        if is_url(reused):
+            continue  # what is wrong with it is told by reading it
         if not os.path.exists(reused):
             raise ConfigError("no such file; --reuse takes the results of another run", path=reused)
         if os.path.isdir(reused):
@@ -126,12 +129,19 @@ def make_slots(
 
 
 def make_provider(
-    job: JobConfig, admission: Admission, observer: RunObserver, environ: Mapping[str, str], *, concurrency: int
+    job: JobConfig,
+    admission: Admission,
+    observer: RunObserver,
+    environ: Mapping[str, str],
+    *,
+    concurrency: int,
+    shared_nonce: SharedNonce | None = None,
 ) -> Provider:
     """The job's provider, not entered yet.
 
     Args:
         concurrency: Most prompts in flight.
+        shared_nonce: See ``ProviderContext``.
 
     Raises:
         ConfigError: Its settings cannot work.
@@ -151,6 +161,7 @@ def make_provider(
         proxy=job.proxy,
         tls=load_trust(job.ca_file),
         nonce_folder=_cache_folder() if job.nonce_cache and getattr(provider_class, "keeps_nonces", True) else None,
+        shared_nonce=shared_nonce,
         concurrency=concurrency,
         environ=environ,
     )
@@ -188,15 +199,23 @@ def make_prices(job: JobConfig) -> PriceList:
     return PriceList(job.prices, base_url=base_url if isinstance(base_url, str) else None, free=free)
 
 
-def make_meter(job: JobConfig, observer: RunObserver, exhausted: Callable[[str], None]) -> Meter:
+def make_meter(
+    job: JobConfig,
+    observer: RunObserver,
+    exhausted: Callable[[str], None],
+    *,
+    budget: Callable[[Callable[[str], None]], Budget] | None = None,
+) -> Meter:
     """What counts the tokens and the cost of the run, and holds its budget.
 
     Args:
         exhausted: See ``Budget``.
+        budget: Makes one that is not the run's own.
     """
     limit = job.stop.budget_usd
+    own = Budget(None if limit is None else Decimal(repr(limit)), exhausted) if budget is None else budget(exhausted)
     return Meter(
-        Budget(None if limit is None else Decimal(repr(limit)), exhausted),
+        own,
         prices=make_prices(job),
         counter=TokenCounter(observer.notice),
         routes=job_models(job),

@@ -3,23 +3,35 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 from batchchat.admission import Admission
 from batchchat.budget import Spent
+from batchchat.durations import limit_per_s
 from batchchat.life import Life
 from batchchat.limits import Limiter
 from batchchat.observer import RunFigures, RunPlan, SlowPrompt
-from batchchat.pace import limit_per_s, time_left_s
+from batchchat.pace import time_left_s
 from batchchat.records import PromptId
 from batchchat.slots import Slots
 from batchchat.tally import Tally
-from batchchat.worker import Worker
 
-__all__ = ["LiveFigures"]
+__all__ = ["AtWork", "LiveFigures"]
 
 _MOST_TEXT = 200
 _INT_BITS = 64
+
+
+class AtWork(Protocol):
+    """What asks the prompts; see ``Worker``."""
+
+    @property
+    def attempts(self) -> dict[str, int]:
+        """Attempts by what came of them."""
+
+    @property
+    def lives(self) -> Mapping["asyncio.Task[Any]", Life]:
+        """The prompts that are under way in this process."""
 
 
 class LiveFigures:
@@ -28,6 +40,7 @@ class LiveFigures:
     Attributes:
         plan, worker: Of the run, once it has them.
         spent: Gives what its requests cost so far.
+        counted: Gives how many prompts were answered and failed by others' count, whose lines may be on the way.
     """
 
     def __init__(
@@ -35,11 +48,12 @@ class LiveFigures:
     ) -> None:
         self._limiter, self._admission, self._tally, self._slots = limiter, admission, tally, slots
         self.spent = spent
+        self.counted: Callable[[], tuple[int, int]] = lambda: (0, 0)
         self.plan: RunPlan | None = None
-        self.worker: Worker | None = None
+        self.worker: AtWork | None = None
         tally.pace.clock = lambda: time.monotonic() - limiter.held_s
 
-    def begin(self, worker: Worker) -> None:
+    def begin(self, worker: AtWork) -> None:
         """The first request is about to go out."""
         self.worker = worker
         self._tally.pace.begin()
@@ -48,10 +62,10 @@ class LiveFigures:
         """All of them, for observers that look while the run is at work."""
         tally, limiter, spent = self._tally, self._limiter, self.spent()
         return RunFigures(
-            answered=tally.answered,
+            answered=self.answered,
             reused=tally.reused,
-            failed=tally.failed,
-            in_flight=len(self._admission.in_flight),
+            failed=self.failed,
+            in_flight=self._admission.on_wire,
             requests=limiter.admitted,
             attempts=dict(tally.attempts),
             usage=spent.usage,
@@ -66,6 +80,16 @@ class LiveFigures:
             slowest=next(iter(self.slow(1)), None),
         )
 
+    @property
+    def answered(self) -> int:
+        """Prompts that this run has answered."""
+        return max(self._tally.answered, self.counted()[0])
+
+    @property
+    def failed(self) -> int:
+        """Prompts that failed in this run."""
+        return max(self._tally.failed, self.counted()[1])
+
     def answered_before(self) -> int:
         """Prompts with an answer from earlier runs."""
         return self._tally.skipped if self.plan is None else self.plan.completed or self._tally.skipped
@@ -79,7 +103,7 @@ class LiveFigures:
         total = None if self.plan is None else self.plan.total
         if total is None or self._limiter.holds or self.worker is None:
             return None
-        finished = self._tally.answered + self._tally.failed
+        finished = self.answered + self.failed
         now = asyncio.get_running_loop().time()
         left_s = time_left_s(
             total - self.answered_before() - finished,

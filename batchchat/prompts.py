@@ -8,7 +8,7 @@ import os
 import random
 import stat
 from array import array
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from itertools import islice
 from typing import Any, NamedTuple, TypeVar, cast
@@ -24,7 +24,7 @@ from batchchat.input_settings import InputSettings, OnDuplicate
 from batchchat.line_prompts import LinePrompts, auto_id
 from batchchat.one_line import one_line
 from batchchat.records import InputFault, Prompt, PromptId
-from batchchat.row_ids import LINE_BITS, LINE_MASK, RowIds
+from batchchat.row_ids import LINE_BITS, LINE_MASK, RowIds, ToldIds
 
 __all__ = ["Answered", "InputSettings", "OnDuplicate", "PromptReader", "Stored", "auto_id", "draw"]
 
@@ -58,6 +58,7 @@ class PromptReader:
 
     Attributes:
         variants: How many prompts a line makes.
+        path: The file of the row that was told last, in a reading that keeps no rows back; empty before the first.
 
     Raises:
         ConfigError: A template is none, or the variants of a line cannot be made.
@@ -68,6 +69,7 @@ class PromptReader:
         self.settings = settings
         self._lines = LinePrompts(settings, iter_records)
         self.variants = len(self._lines.expansion.variants)
+        self.path = ""
         self._sample: array[int] | None = None
 
     @property
@@ -105,8 +107,30 @@ class PromptReader:
         return _items(rows) if self._lines.expansion else cast("Iterator[Prompt | InputFault | Answered]", iter(rows))
 
     def _limited(self, stored: Stored | None) -> Iterator[Row]:
-        rows = _Reading(self.settings, self._lines, stored).rows()
+        rows = _Reading(self.settings, self._lines, stored).rows(self._enter)
         return rows if self.settings.limit is None else islice(rows, self.settings.limit)
+
+    def _enter(self, path: str) -> None:
+        self.path = path
+
+    def told(
+        self, path: str, records: Iterable[tuple[int, dict[str, Any] | str]], ids: Mapping[int, PromptId]
+    ) -> Iterator[tuple[int, list[Prompt]]]:
+        """The prompts of some lines of a file, whose ids another reading found; their indexes mean nothing.
+
+        Args:
+            records: Line numbers and objects, as the file has them; lines that ``ids`` does not tell are passed over.
+            ids: By line number, the line's id.
+
+        Raises:
+            ValueError: A line makes no prompt.
+        """
+        reading = _Reading(self.settings, self._lines, None, ToldIds(ids))
+        for line_number, record in records:
+            if line_number in ids:
+                if isinstance(record, str):
+                    raise ValueError(record)
+                yield line_number, reading.prompts(record, path, line_number)
 
     def _sampled(self, count: int, stored: Stored | None) -> Iterator[Row]:
         """Draws indexes in one reading, so that no more than they are kept, and tells their rows in another."""
@@ -128,22 +152,39 @@ class PromptReader:
 class _Reading:
     """One reading of the input and what it must remember from line to line."""
 
-    def __init__(self, settings: InputSettings, lines: LinePrompts, stored: Stored | None) -> None:
+    def __init__(
+        self, settings: InputSettings, lines: LinePrompts, stored: Stored | None, ids: RowIds | None = None
+    ) -> None:
         self._settings, self._lines = settings, lines
         self._id_field = settings.id_field
         self._expands = bool(lines.expansion)
         templates = lines.prompt is not None or lines.system is not None
         self._takes_plain = settings.id_field is None and not (templates or lines.dresses)
-        self._ids = RowIds(settings.paths, settings.on_duplicate, None if stored is None else stored.ids)
+        known = None if stored is None else stored.ids
+        self._ids = RowIds(settings.paths, settings.on_duplicate, known) if ids is None else ids
         self._answers = None if stored is None else stored.plain
 
-    def rows(self) -> Iterator[Row]:
-        """What each line makes; nothing is told of a line that is passed over."""
+    def prompts(self, record: dict[str, Any], path: str, line_number: int) -> list[Prompt]:
+        """What one line makes.
+
+        Raises:
+            ValueError: It makes no prompt.
+        """
+        row = (self._expanded if self._expands else self._single)(record, path, line_number, line_number, 0)
+        return row if isinstance(row, list) else [row] if isinstance(row, Prompt) else []
+
+    def rows(self, enter: Callable[[str], None]) -> Iterator[Row]:
+        """What each line makes; nothing is told of a line that is passed over.
+
+        Args:
+            enter: Told of each file before its first line.
+        """
         index = 0
         make: Callable[[dict[str, Any], str, int, int, int], Row | int]
         make = self._expanded if self._expands else self._single
         may_be_plain = self._takes_plain and not self._expands
         for number, path in enumerate(self._settings.paths):
+            enter(path)
             for line_number, record in iter_plain_records(path, may_be_plain=may_be_plain):
                 if isinstance(record, str):
                     row: Row | int = InputFault(

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
@@ -28,12 +28,15 @@ from batchchat.results import (
     outcome_to_batch_object,
     outcome_to_object,
     process_keys,
+    take_in_parts,
     take_in_spills,
     write_summary,
 )
 from batchchat.version import VERSION
 
-__all__ = ["OutputSettings", "RunOutput", "close_output", "open_output"]
+__all__ = ["OutputMirror", "OutputSettings", "RunOutput", "close_output", "open_output", "opened_in_thread"]
+
+Opened = TypeVar("Opened", bound="RunOutput | None")
 
 
 class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,12 +47,48 @@ class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
     carry: Carry = "all"
 
 
+class OutputMirror(Protocol):
+    """What brings results to where they belong, that are written on this machine first; see ``Mirror``."""
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the user should know of the store."""
+
+    @property
+    def shipped(self) -> int:
+        """Offset up to which the store has what is written."""
+
+    def open(self) -> None:
+        """Brings them down."""
+
+    def take_in(self, journal: Journal) -> list[str]:
+        """Adds what runs before have left."""
+
+    def begin(self, end: int, lost: Callable[[Any], None]) -> None:
+        """From here on, what is written goes up; ``lost`` is told the error of a hold that was lost."""
+
+    def wrote(self, end: int) -> None:
+        """They are whole up to an offset."""
+
+    def publish(self, *, keep_errors: bool) -> list[str]:
+        """Brings the whole up, once all is closed."""
+
+    def told_all(self, value: Any) -> Any:
+        """A value with the names that the user knows."""
+
+
 class RunOutput:
     """Made by ``open``; ``begin`` before the first outcome, ``close`` at the end whatever happened."""
 
     def __init__(
-        self, files: RunFiles, settings: OutputSettings, journal: Journal, taken_in: Sequence[str] = ()
+        self,
+        files: RunFiles,
+        settings: OutputSettings,
+        journal: Journal,
+        taken_in: Sequence[str] = (),
+        mirror: OutputMirror | None = None,
     ) -> None:
+        self._mirror = mirror
         self._taken_in = taken_in
         self.files, self._settings, self._journal = files, settings, journal
         self._results: ResultsWriter | None = None
@@ -57,19 +96,25 @@ class RunOutput:
         self._to_object = outcome_to_batch_object if settings.form == "openai-batch" else outcome_to_object
 
     @classmethod
-    def open(cls, files: RunFiles, settings: OutputSettings) -> "RunOutput":
+    def open(cls, files: RunFiles, settings: OutputSettings, mirror: OutputMirror | None = None) -> "RunOutput":
         """Opens, locks and mends the results file; blocks for one read of it.
+
+        Args:
+            mirror: What the files are the mirror of; it is brought down before.
 
         Raises:
             ResultsFileError: It cannot be used.
         """
+        if mirror is not None:
+            mirror.open()
         journal = open_journal(files, form=settings.form)
         try:
-            taken_in = take_in_spills(journal)
+            taken_in = take_in_spills(journal) if mirror is None else [*mirror.notes, *mirror.take_in(journal)]
+            taken_in = [*taken_in, *take_in_parts(journal)]
         except BaseException:
             journal.close()
             raise
-        return cls(files, settings, journal, taken_in)
+        return cls(files, settings, journal, taken_in, mirror)
 
     @property
     def completed(self) -> IdTable:
@@ -95,7 +140,15 @@ class RunOutput:
         Returns:
             A sentence where the summary could not be written, which is no reason to stop.
         """
-        self._results = ResultsWriter(self._journal, fsync=self._settings.fsync, on_failure=on_failure)
+        mirror = self._mirror
+        if mirror is not None:
+            mirror.begin(self._journal.end, lambda error: on_failure(WriteFailedError(str(error))))
+        self._results = ResultsWriter(
+            self._journal,
+            fsync=self._settings.fsync,
+            on_failure=on_failure,
+            synced=None if mirror is None else mirror.wrote,
+        )
         self._errors = ErrorsWriter(self.files.errors, on_failure=on_failure)
         running = {"state": "running", "started_at": datetime.now(UTC), "finished_at": None}
         return self._write_summary(running, settings)
@@ -111,6 +164,31 @@ class RunOutput:
     def write_soon(self, outcome: Outcome) -> None:
         """Queues one line without waiting for it; ``close`` brings it to its file."""
         self._writer(outcome).write_soon(self._line(outcome))
+
+    def pass_on(self, lines: bytes, *, failed: bool) -> Awaitable[None]:
+        """Writes whole lines that a worker made of outcomes; see ``write``.
+
+        Args:
+            failed: Whether they are for the errors file.
+
+        Raises:
+            ResultsWriteError: They could not be written.
+        """
+        writer = self._errors if failed else self._results
+        if writer is None:
+            raise RuntimeError("an outcome before 'begin'")
+        return writer.written(lines)
+
+    @property
+    def end(self) -> int:
+        """Bytes of the results that the system has."""
+        return 0 if self._results is None else self._results.end
+
+    def is_safe(self, end: int) -> bool:
+        """Whether the results are safe up to an offset: synced, and in the store that they are a mirror of."""
+        if self._results is None:
+            return False
+        return self._results.synced_end >= end and (self._mirror is None or self._mirror.shipped >= end)
 
     def _writer(self, outcome: Outcome) -> ResultsWriter | ErrorsWriter:
         writer = self._results if outcome.error is None else self._errors
@@ -141,6 +219,8 @@ class RunOutput:
                 troubles.append(str(error))
         if self._results is None:
             self._journal.close()
+        elif self._mirror is not None:
+            troubles += await asyncio.to_thread(self._mirror.publish, keep_errors=keep_errors)
         return troubles
 
     def write_report(self, report: RunReport, settings: Mapping[str, Any]) -> str | None:
@@ -156,21 +236,29 @@ class RunOutput:
         if self.files.summary is None:
             return None
         content = {**process_keys(), **keys, "version": VERSION, "results": self.files.results, "settings": settings}
+        if self._mirror is not None:
+            content = self._mirror.told_all(msgspec.to_builtins(content))
         return write_summary(self.files.summary, content)
 
 
-async def open_output(files: RunFiles, settings: OutputSettings) -> RunOutput:
-    """Opens the files in a thread; a cancellation meanwhile must not leave a locked file that nobody closes.
+async def open_output(files: RunFiles, settings: OutputSettings, mirror: OutputMirror | None = None) -> RunOutput:
+    """Opens the files, see ``opened_in_thread``.
 
     Raises:
         ResultsFileError: The results file cannot be used.
     """
-    opening = asyncio.ensure_future(asyncio.to_thread(RunOutput.open, files, settings))
+    return await opened_in_thread(lambda: RunOutput.open(files, settings, mirror))
+
+
+async def opened_in_thread(open_output: Callable[[], Opened]) -> Opened:
+    """Has it opened in a thread; a cancellation meanwhile must not leave a locked file that nobody closes."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_output))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
         with suppress(BatchchatError):
-            await (await opening).close()
+            if (output := await opening) is not None:
+                await output.close()
         raise
 
 

@@ -5,16 +5,22 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import AbstractAsyncContextManager, contextmanager, nullcontext
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from batchchat.asking import Asking
 from batchchat.config import JobConfig
 from batchchat.fast_loop import run_on_fast_loop
 from batchchat.job_run import JobRun
 from batchchat.observer import Observers, RunObserver, RunReport
+from batchchat.pool_work import LocalAsking
 from batchchat.records import Prompt
 from batchchat.run_watchers import job_watchers, watched
+from batchchat.storage.urls import is_url
+
+if TYPE_CHECKING:
+    from batchchat.mirrors.run import MirroredRun
 
 __all__ = ["check_settings", "run_job", "run_job_sync", "run_on_fast_loop"]
 
@@ -44,13 +50,42 @@ async def run_job(
         PromptFileError: The input is faulty (unless ``lenient``), or cannot be read.
         ResultsFileError: The results file cannot be used.
     """
+    environ = os.environ if environ is None else environ
     with _shown(progress) as more:
         observers = [*observers, *more]
-        watchers = job_watchers(job, observers)
-        async with watched(watchers) as end:
-            run = JobRun(job, Observers([*observers, *watchers]), os.environ if environ is None else environ)
-            end.report = await run.run(handle_signals=handle_signals)
-    return end.report
+        async with _in_store(job, observers) as stored:
+            if stored is not None:
+                job = stored.job
+            made = _made(job)
+            watchers = job_watchers(job, observers)
+            async with watched(watchers) as end:
+                if stored is None:
+                    run = JobRun(job, Observers([*observers, *watchers]), environ, made)
+                else:
+                    run = JobRun(job, stored.observers([*observers, *watchers]), environ, made, stored.mirror)
+                end.report = await run.run(handle_signals=handle_signals)
+    return end.report if stored is None else stored.told(end.report)
+
+
+def _in_store(job: JobConfig, observers: Sequence[RunObserver]) -> "AbstractAsyncContextManager[MirroredRun | None]":
+    """What a run needs whose results are in a store."""
+    if not any(path is not None and is_url(path) for path in (job.output.path, job.errors, job.summary)):
+        return nullcontext()
+    from batchchat.mirrors.run import mirrored  # not needed by most runs
+
+    return mirrored(job, Observers(observers).notice)
+
+
+def _made(job: JobConfig) -> type[Asking]:
+    """What makes that which asks the job's prompts."""
+    if job.engine == "local":
+        return LocalAsking
+    from batchchat.ray.checks import check_job  # neither is needed by most runs
+
+    check_job(job)
+    from batchchat.ray.driver import RayAsking
+
+    return RayAsking
 
 
 @contextmanager
@@ -131,4 +166,4 @@ def check_settings(job: JobConfig) -> Callable[[Prompt], None] | None:
     Raises:
         ConfigError: The job cannot be run as it is.
     """
-    return JobRun(job, Observers(()), os.environ).check_prompt if job.provider else None
+    return JobRun(job, Observers(()), os.environ, _made(job)).check_prompt if job.provider else None

@@ -52,6 +52,7 @@ class AnswerStore:
         self.trouble: str | None = None
         self._origins: list[tuple[int, str | None]] = []  # from which offset on lines are of which file
         self._lock = threading.Lock()
+        self._closed = False
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -78,7 +79,7 @@ class AnswerStore:
             path: The results file that it is from, None for this run's.
         """
         with self._lock:
-            if self.trouble or fingerprint in self._offsets:
+            if self.trouble or self._closed or fingerprint in self._offsets:
                 return
             try:
                 if self._file is None:
@@ -97,7 +98,7 @@ class AnswerStore:
         """The answer to what has this fingerprint; its ``reused_from`` tells where it is from."""
         with self._lock:
             offset = self._offsets.get(fingerprint)
-            if offset is None or self._file is None:
+            if offset is None or self._file is None or self._closed:
                 return None
             try:
                 self._file.seek(offset)  # which writes what is still to be written
@@ -180,10 +181,12 @@ class AnswerStore:
             ) from error
 
     def close(self) -> None:
-        """Removes the temporary file."""
-        if self._file is not None:
-            with suppress(OSError):  # what was not written any more
-                self._file.close()
+        """Removes the temporary file; a thread that still reads results keeps no more of them."""
+        with self._lock:
+            self._closed = True
+            if self._file is not None:
+                with suppress(OSError):  # what was not written any more
+                    self._file.close()
 
 
 class SharedAnswers:
@@ -229,7 +232,7 @@ class SharedAnswers:
             if outcome is not None:
                 if outcome.error is not None:
                     self._failed(prompt.id)
-                await deliver(self._reused(outcome, prompt))
+                await deliver(self.reused(outcome, prompt))
                 return
             # The one that was asked has been given up: this one is as good to be asked.
         await self._ask_for_all(prompt, fingerprint, deliver)
@@ -249,26 +252,30 @@ class SharedAnswers:
         try:
             await self._look_up_or_ask(prompt, fingerprint, share_and_deliver)
             if answer is not None and answer.completion is not None and answer.reused_from is None:
-                await asyncio.to_thread(self._keep, answer)
-                if self._store.trouble and not self._told:
-                    self._told = True
-                    self._notice(
-                        f"the temporary folder takes no more answers ({self._store.trouble}): "
-                        "prompts that ask the same later on are sent again"
-                    )
+                await asyncio.to_thread(self.keep, answer)
+                if self._store.trouble:
+                    self.tell_trouble(self._store.trouble)
         finally:
             if not asking.done():
                 asking.set_result(None)
             del self._asking[fingerprint]
 
+    def tell_trouble(self, why: str) -> None:
+        """Tells the user, once, that answers cannot be kept for others."""
+        if not self._told:
+            self._told = True
+            self._notice(
+                f"the temporary folder takes no more answers ({why}): prompts that ask the same later on are sent again"
+            )
+
     async def _look_up_or_ask(self, prompt: Prompt, fingerprint: str, deliver: Deliver) -> None:
-        stored = await asyncio.to_thread(self._look_up, fingerprint) if len(self._store) else None
+        stored = await asyncio.to_thread(self.look_up, fingerprint) if len(self._store) else None
         if stored is None:
             await self._ask(prompt, fingerprint, deliver)
         else:
-            await deliver(self._reused(stored, prompt))
+            await deliver(self.reused(stored, prompt))
 
-    def _look_up(self, fingerprint: str) -> Outcome | None:
+    def look_up(self, fingerprint: str) -> Outcome | None:
         """The stored answer as this run's rule reads it; None where it does not fit, which another run's may not."""
         stored = self._store.get(fingerprint)
         text = None if stored is None or stored.completion is None else stored.completion.text
@@ -280,12 +287,13 @@ class SharedAnswers:
             return None
         return msgspec.structs.replace(stored, parsed=found.parsed, value=found.value)
 
-    def _keep(self, answer: Outcome) -> None:
+    def keep(self, answer: Outcome) -> None:
+        """Keeps an answer of this run for others."""
         # An answer that cannot be kept for others is asked for again, which is no reason to stop.
         with suppress(OSError):
             self._store.add(answer)
 
-    def _reused(self, outcome: Outcome, prompt: Prompt) -> Outcome:
+    def reused(self, outcome: Outcome, prompt: Prompt) -> Outcome:
         """The outcome as that of another prompt: nothing was asked for it, so it has cost nothing."""
         completion = outcome.completion
         if completion is not None:

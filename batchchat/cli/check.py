@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from batchchat.checking import CheckReport, CheckSettings
     from batchchat.config import JobConfig
     from batchchat.day_window import DayWindows
+    from batchchat.ids import IdTable
+    from batchchat.records import PromptId
 
 __all__ = ["check_job", "command"]
 
@@ -59,11 +61,8 @@ def check_job(job: "JobConfig", *, as_json: bool) -> int:
 def _settings(job: "JobConfig") -> "CheckSettings":
     from batchchat.checking import CheckSettings
     from batchchat.job_setup import job_models, make_prices
-    from batchchat.results import read_answered, run_files
     from batchchat.tokens import TokenCounter
 
-    path = job.output.path
-    stored = path is not None and path != "-" and os.path.isfile(path)
     return CheckSettings(
         params=job.prompt.params,
         rates=job.rate,
@@ -71,8 +70,21 @@ def _settings(job: "JobConfig") -> "CheckSettings":
         prices=make_prices(job),
         counter=TokenCounter(lambda message, level: click.echo(f"batchchat: {message}", err=True)),
         routes=job_models(job),
-        answered=read_answered(run_files(path, job.errors, job.summary)) if stored and path else frozenset(),
+        answered=_answered(job),
     )
+
+
+def _answered(job: "JobConfig") -> "IdTable | frozenset[PromptId]":
+    """Ids of the answers that are there; none where there are no results yet."""
+    from batchchat.cli.input_options import local_files
+    from batchchat.results import read_answered
+    from batchchat.storage.urls import is_url
+
+    path = job.output.path
+    if path is None or path == "-" or not (is_url(path) or os.path.isfile(path)):
+        return frozenset()
+    with local_files(path, job.errors, job.summary, needed=False) as (files, _):
+        return read_answered(files) if os.path.isfile(files.results) else frozenset()
 
 
 def _render_json(report: "CheckReport", faults: list[dict[str, Any]], job: "JobConfig", variants: int) -> str:

@@ -56,7 +56,9 @@ def command(ctx: click.Context, /, source: str, target: str, quiet: bool, **opti
     """
     from batchchat.forms import AskSettings, Conversion, Loss, convert
     from batchchat.progress import safe_writer, visible
+    from batchchat.storage.urls import plain_path
 
+    source, target = plain_path(source), plain_path(target)
     write = safe_writer(sys.stderr)
     asks = {name: options.pop(name) for name in ("id_field", "prompt", "system", "model", "max_tokens", "keep_fields")}
 

@@ -1,6 +1,7 @@
 """Options of the commands that read a results file, and may be told of its input: ``status``, ``report``."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
@@ -11,7 +12,7 @@ if TYPE_CHECKING:
     from batchchat.prompts import PromptReader
     from batchchat.results import RunFiles
 
-__all__ = ["RunSources", "open_sources", "run_file_options"]
+__all__ = ["RunSources", "local_files", "open_sources", "run_file_options"]
 
 _SETTINGS = {
     "prompt": ("--prompt", "prompt.template"),
@@ -57,12 +58,14 @@ class RunSources(NamedTuple):
     Attributes:
         reader: The input; None where it is not given.
         model: The model that was asked for where a prompt named none, None where that is not known.
+        told: Gives a text the names of files that the user knows.
     """
 
     files: "RunFiles"
     reader: "PromptReader | None"
     prices: "PriceList"
     model: str | None
+    told: Callable[[str], str]
 
 
 def run_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -72,18 +75,21 @@ def run_file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
+@contextmanager
 def open_sources(
     *, results: str, more: tuple[str, ...], inputs: tuple[str, ...], job: str | None, **given: Any
-) -> RunSources:
+) -> "Iterator[RunSources]":
     """The files, the input and the prices that the options name; nothing is read yet but the job file.
+
+    Files in a store are on this machine inside.
 
     Raises:
         ConfigError: The job file or an option is wrong.
+        ResultsFileError: Files in a store cannot be read.
     """
     from batchchat.cli.job_options import matrix_overrides
     from batchchat.config import Override, load_job
     from batchchat.prompts import PromptReader
-    from batchchat.results import name_files
 
     if more and not inputs:
         raise click.UsageError(f"expected one results file, found {1 + len(more)}; input files come after -i")
@@ -96,7 +102,33 @@ def open_sources(
     settings = load_job(job, overrides)
     reader = PromptReader(settings.input_settings()) if inputs else None
     prices, model = _prices(job, settings)
-    return RunSources(name_files(results, given["errors"], given["summary"]), reader, prices, model)
+    with local_files(results, given["errors"], given["summary"]) as (files, told):
+        yield RunSources(files, reader, prices, model, told)
+
+
+@contextmanager
+def local_files(
+    results: str, errors: str | None = None, summary: str | None = None, *, needed: bool = True
+) -> "Iterator[tuple[RunFiles, Callable[[str], str]]]":
+    """A run's files on this machine, and what gives a text the names that the user knows.
+
+    Args:
+        needed: Whether results that are not in their store are an error.
+
+    Raises:
+        ResultsFileError: Files in a store cannot be read.
+    """
+    from batchchat.results import name_files
+    from batchchat.storage.urls import is_url, plain_path
+
+    results, errors, summary = plain_path(results), errors and plain_path(errors), summary and plain_path(summary)
+    if not is_url(results):
+        yield name_files(results, errors, summary), lambda text: text
+        return
+    from batchchat.mirrors.copies import readable
+
+    with readable(results, errors, summary, needed=needed) as place:
+        yield place.local, place.told
 
 
 def _prices(job_file: str | None, job: "JobConfig") -> "tuple[PriceList, str | None]":

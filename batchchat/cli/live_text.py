@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from batchchat.control.messages import Live
     from batchchat.observer import SlowPrompt
 
-__all__ = ["ask_live", "live_object", "render_live", "tell"]
+__all__ = ["render_live", "tell"]
 
 _COLUMNS = 60
 
@@ -23,34 +23,25 @@ def tell(
     import msgspec
 
     from batchchat.control.client import ask_or_fail
-    from batchchat.control.messages import Request
+    from batchchat.control.messages import Request, live_object
     from batchchat.progress_words import visible
+    from batchchat.storage.urls import is_url, plain_path
 
-    reply = ask_or_fail(results, Request(command=command, rates=rates))
+    results = plain_path(results)
+    request = Request(command=command, rates=rates)
+    if is_url(results):
+        from batchchat.mirrors.place import mirror_place, naming
+
+        place = mirror_place(results)
+        with naming(place):
+            reply = ask_or_fail(place.local.results, request)
+    else:
+        reply = ask_or_fail(results, request)
     if as_json and reply.live is not None:
         text = msgspec.json.format(msgspec.json.encode(live_object(reply.live)), indent=2).decode()
     else:
         text = visible(f"{results}: {reply.message}")
     sys.stdout.write(text + "\n")
-
-
-def live_object(live: "Live") -> dict[str, object]:
-    """The run as it is now, for programs."""
-    import msgspec
-
-    found = msgspec.to_builtins(live)
-    if not isinstance(found, dict):
-        raise TypeError("a struct became no object")
-    return found
-
-
-def ask_live(results: str) -> "Live | None":
-    """What the run tells that holds the results file; None where it does not answer soon."""
-    from batchchat.control.client import ask
-    from batchchat.control.messages import Request
-
-    reply = ask(results, Request(command="status"))
-    return None if reply is None else reply.live
 
 
 def render_live(live: "Live", columns: int = _COLUMNS) -> str:

@@ -129,6 +129,24 @@ OPTIONS: tuple[tuple[tuple[str, ...], str, dict[str, Any]], ...] = (
         {"metavar": "N", "help": "Processes that speak to the service, under one rate.  [default: 1]"},
     ),
     (
+        ("--engine",),
+        "engine",
+        {"metavar": "local|ray", "help": "Ask in this process, or on a Ray cluster.  [default: local]"},
+    ),
+    (
+        ("--ray-address",),
+        "ray_address",
+        {
+            "metavar": "HOST:PORT|auto",
+            "help": "Head of the Ray cluster.  [default: one that is started here for the run]",
+        },
+    ),
+    (
+        ("--workers",),
+        "workers",
+        {"metavar": "N", "help": "Workers on the Ray cluster.  [default: as many as it has CPUs]"},
+    ),
+    (
         ("--rate",),
         "rate",
         {

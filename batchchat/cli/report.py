@@ -35,11 +35,12 @@ def command(output: str | None, form: str | None, **given: Any) -> None:
     from batchchat.insight.reading import read_insight
 
     form = _form(output, form)
-    sources = open_sources(**given)
-    if output is not None and output != "-":
-        _check_output(output, sources.files)
-    insight = read_insight(sources.files, sources.reader, prices=sources.prices, model=sources.model)
-    _write(output or "-", _render(_with_live(insight), form))
+    with open_sources(**given) as sources:
+        if output is not None and output != "-":
+            _check_output(output, sources.files)
+        insight = read_insight(sources.files, sources.reader, prices=sources.prices, model=sources.model)
+        text = sources.told(_render(_with_live(insight), form))
+    _write(output or "-", text)
 
 
 def _with_live(insight: "RunInsight") -> "RunInsight":

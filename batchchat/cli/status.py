@@ -6,7 +6,6 @@ from typing import Any
 import click
 
 from batchchat.cli.input_options import run_file_options
-from batchchat.cli.live_text import ask_live
 
 __all__ = ["command"]
 
@@ -25,19 +24,24 @@ def command(as_json: bool, watch: bool, every: str | None, **given: Any) -> None
 
     It disturbs no run, and may be asked while one goes on. With the input (-i), it tells what is left of it too.
     """
+    import msgspec
+
     from batchchat.cli.input_options import open_sources
     from batchchat.cli.status_text import render_status, render_status_json
+    from batchchat.control.client import ask_live
     from batchchat.results import read_status
 
     every_s = _seconds(every, watch)
-    files, reader, prices, model = sources = open_sources(**given)
-    if watch:
-        from batchchat.cli.watching import watch_run
+    with open_sources(**given) as sources:
+        if watch:
+            from batchchat.cli.watching import watch_run
 
-        watch_run(sources, every_s=every_s, as_json=as_json)
-        return
-    status = read_status(files, reader, prices=prices, model=model)
-    live = ask_live(files.results) if status.running is not None else None
+            watch_run(sources, every_s=every_s, as_json=as_json)
+            return
+        files, reader, prices, model, told = sources
+        status = read_status(files, reader, prices=prices, model=model)
+        live = ask_live(files.results) if status.running is not None else None
+    status = msgspec.structs.replace(status, results=told(status.results))
     sys.stdout.write(render_status_json(status, live) if as_json else render_status(status, live))
     if status.total and status.unknown_ids and not status.completed and not status.failed:
         click.echo(

@@ -13,7 +13,7 @@ def render_status_json(status: "RunStatus", live: "Live | None") -> str:
     """The object of ``status --json``."""
     import msgspec
 
-    from batchchat.cli.live_text import live_object
+    from batchchat.control.messages import live_object
 
     whole = {**status_object(status), "live": None if live is None else live_object(live)}
     return msgspec.json.format(msgspec.json.encode(whole), indent=2).decode() + "\n"

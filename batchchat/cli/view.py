@@ -1,6 +1,8 @@
 """``batchchat view``: a local page of one run, or of two side by side."""
 
+import os
 import sys
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 import click
@@ -37,30 +39,30 @@ def command(
     With RESULTS2, both are shown side by side, joined by id. The page's address is printed as one line; it is for this
     machine only. Ctrl-C or SIGTERM ends it.
     """
-    from batchchat.errors import ConfigError
-    from batchchat.results.files import is_stream, name_files
+    from batchchat.cli.input_options import local_files
     from batchchat.view.book import Book
     from batchchat.view.serving import serve_books
 
-    named = [name_files(results, errors, summary), *([name_files(other)] if other is not None else [])]
-    for files in named:
-        if is_stream(files.results):
-            raise ConfigError(f"{files.results} is no file; expected the path of a results file")
-    prices, model = _prices(job, results)
-    books = [Book(files, prices=prices, model=model) for files in named]
-    try:
+    with ExitStack() as stack:
+        named = [stack.enter_context(local_files(results, errors, summary))]
+        if other is not None:
+            named.append(stack.enter_context(local_files(other)))
+        for files, _ in named:
+            files.need_file()
+        prices, model = _prices(job)
+        books = []
+        for files, told in named:
+            books.append(Book(files, prices=prices, model=model, name=told(files.results)))
+            stack.callback(books[-1].close)
         for book in books:
             book.check()
         serve_books(books, host, port, opens=sys.stdout.isatty() if opens is None else opens)
-    finally:
-        for book in books:
-            book.close()
 
 
-def _prices(job: str | None, results: str) -> "tuple[PriceList, str | None]":
+def _prices(job: str | None) -> "tuple[PriceList, str | None]":
     """Prices and model of a job file; what is installed where there is none."""
     from batchchat.cli.input_options import open_sources
 
     unset = dict.fromkeys(("id_field", "prompt", "system", "samples", "on_duplicate", "errors", "summary"))
-    sources = open_sources(results=results, more=(), inputs=(), job=job, matrix=(), **unset)
-    return sources.prices, sources.model
+    with open_sources(results=os.devnull, more=(), inputs=(), job=job, matrix=(), **unset) as sources:
+        return sources.prices, sources.model

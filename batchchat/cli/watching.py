@@ -34,29 +34,30 @@ def watch_run(sources: "RunSources", *, every_s: float | None, as_json: bool) ->
         ResultsFileError: There is no such file, or it is no results file.
         PromptFileError: The input cannot be read.
     """
-    from batchchat.cli.live_text import ask_live
-    from batchchat.errors import ConfigError
+    from batchchat.control.client import ask_live
     from batchchat.results.following import FollowedStatus
     from batchchat.results.lock import is_locked
 
     files = sources.files
-    if files.stream:
-        raise ConfigError(f"{files.results} is no file; expected the path of a results file")
+    files.need_file()
     out: Block | _JsonLines = _JsonLines(sys.stdout) if as_json else Block(sys.stdout)
     wait_s = every_s if every_s is not None else _TERMINAL_S if as_json or out.redraws else _PLAIN_S
     followed = FollowedStatus(files, prices=sources.prices, model=sources.model)
     before, watched = _summary_end(files.summary), False
     while (live := ask_live(files.results)) is not None or is_locked(files.results):
         watched = True
-        out.tell(files.results, live, None if live is not None else followed.read())
+        out.tell(sources.told(files.results), live, None if live is not None else followed.read())
         time.sleep(wait_s)
     out.end(_last_status(sources), _ending(files.summary, before) if watched else before)
 
 
 def _last_status(sources: "RunSources") -> "RunStatus":
+    import msgspec
+
     from batchchat.results import read_status
 
-    return read_status(sources.files, sources.reader, prices=sources.prices, model=sources.model)
+    status = read_status(sources.files, sources.reader, prices=sources.prices, model=sources.model)
+    return msgspec.structs.replace(status, results=sources.told(status.results))
 
 
 def _ending(summary: str | None, before: dict[str, Any] | None) -> dict[str, Any] | None:
@@ -147,7 +148,7 @@ class _JsonLines:
 
     def tell(self, results: str, live: "Live | None", status: "RunStatus | None") -> None:
         """What the run tells, or what its files hold where it does not."""
-        from batchchat.cli.live_text import live_object
+        from batchchat.control.messages import live_object
 
         self._write(running=True, live=None if live is None else live_object(live), status=status)
 

@@ -6,13 +6,13 @@ import time
 
 import msgspec
 
-from batchchat.control.messages import Reply, Request
+from batchchat.control.messages import Live, Reply, Request
 from batchchat.control.place import available, folders, is_own_folder, socket_name
 from batchchat.errors import ConfigError
 from batchchat.results.files import is_stream, name_files
 from batchchat.results.lock import is_locked, read_holder
 
-__all__ = ["ask", "ask_or_fail"]
+__all__ = ["ask", "ask_live", "ask_or_fail"]
 
 _WAIT_S = 2.0
 # A run has its lock a moment before its socket.
@@ -29,6 +29,12 @@ def ask(results: str, request: Request, *, wait_s: float = _WAIT_S) -> Reply | N
         if is_own_folder(folder) and (reply := _ask_at(os.path.join(folder, name), request, give_up)) is not None:
             return reply
     return None
+
+
+def ask_live(results: str, *, wait_s: float = _WAIT_S) -> Live | None:
+    """What the run tells that holds the results file; None where it does not answer within ``wait_s`` seconds."""
+    reply = ask(results, Request(command="status"), wait_s=wait_s)
+    return None if reply is None else reply.live
 
 
 def ask_or_fail(results: str, request: Request) -> Reply:

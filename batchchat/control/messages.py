@@ -1,14 +1,14 @@
 """What goes through a run's socket: one request and one answer, a JSON line each, no secrets."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
 from batchchat.observer import SlowPrompt
 from batchchat.records import Usage
 
-__all__ = ["MOST_REQUEST_BYTES", "Hold", "Live", "Reply", "Request"]
+__all__ = ["MOST_REQUEST_BYTES", "Hold", "Live", "Reply", "Request", "live_object"]
 
 MOST_REQUEST_BYTES = 4096
 
@@ -92,3 +92,11 @@ class Reply(msgspec.Struct, frozen=True, kw_only=True):
     done: bool
     message: str = ""
     live: Live | None = None
+
+
+def live_object(live: Live) -> dict[str, Any]:
+    """The run as it is now, in plain values for programs."""
+    found = msgspec.to_builtins(live)
+    if not isinstance(found, dict):
+        raise TypeError("a struct became no object")
+    return found

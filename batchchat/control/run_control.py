@@ -68,7 +68,7 @@ class RunControl:
                 "finish",
                 0,
             )
-        count = len(self._admission.in_flight)
+        count = self._admission.on_wire
         on_way = "nothing is on its way" if not count else f"what is on its way ({count}) may finish"
         return Reply(done=True, message=f"paused; nothing new is sent, {on_way}", live=self.live())
 
@@ -104,9 +104,9 @@ class RunControl:
             state=self._state(),
             total=None if plan is None else plan.total,
             answered_before=figures.answered_before(),
-            answered=tally.answered,
-            failed=tally.failed,
-            in_flight=len(self._admission.in_flight),
+            answered=figures.answered,
+            failed=figures.failed,
+            in_flight=self._admission.on_wire,
             concurrency=self._slots.limit,
             waiting=limiter.waiting,
             retrying=figures.retrying(),

@@ -1,10 +1,15 @@
 """Addresses of services: what a user may write, and where a redirect leads."""
 
+import re
 from urllib.parse import urljoin, urlsplit
 
 from batchchat.errors import ConfigError, ProtocolError
 
 __all__ = ["checked_base_url", "masked_url", "moved_base"]
+
+# What no address holds anywhere, and what no name of a host holds.
+_NOT_IN_URL = re.compile(r"[\s\x00-\x1f\x7f]")
+_NOT_IN_HOST = re.compile(r"[\\%<>^`{|}\"]")
 
 
 def masked_url(url: str) -> str:
@@ -31,10 +36,16 @@ def checked_base_url(url: str | None, kind: str) -> str:
         raise ConfigError(f"provider {kind} needs the service's address; give --base-url or provider.base_url")
     try:
         parts = urlsplit(url.strip())
-        host, _ = parts.hostname, parts.port
+        host, port = parts.hostname, parts.port
         (host or "").encode("idna")
+        if _NOT_IN_URL.search(url.strip()) or _NOT_IN_HOST.search(parts.netloc.rpartition("@")[2]):
+            raise ValueError("a sign that no address holds")
     except ValueError as error:  # UnicodeError is one
         raise ConfigError(f"base_url: {masked_url(url)!r} is no address; expected http(s)://host") from error
+    if port == 0 or parts.netloc.endswith(":"):
+        raise ConfigError(
+            f"base_url: found no port behind the colon of {masked_url(url)!r}; expected a number, or no colon"
+        )
     if parts.scheme not in ("http", "https") or not host:
         raise ConfigError(f"base_url: expected http(s)://host, found {masked_url(url)!r}")
     path = parts.path.rstrip("/").removesuffix("/wp-json")

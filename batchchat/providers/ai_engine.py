@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing
 from types import TracebackType
 from typing import Annotated, Any, ClassVar, Literal, Self
 
@@ -63,6 +63,17 @@ class AIEngineConfig(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     route: Literal["auto", "path", "query"] = "auto"
     stream: bool = True
     headers: dict[str, str] = {}
+
+
+class _Sent:
+    """One request of an attempt: where it goes, with which nonce, and whether the service refused that."""
+
+    __slots__ = ("base", "nonce", "refused", "url")
+
+    def __init__(self, base: str = "", url: str = "") -> None:
+        self.base, self.url = base, url
+        self.nonce: Nonce | None = None
+        self.refused = False
 
 
 class AIEngine:
@@ -146,9 +157,22 @@ class AIEngine:
         body = self._body(request)
         for _ in range(_MOST_REFRESHES):
             reader = AnswerReader(deltas=False, model=request.model or self.default_model)
-            async with self._attempt(body, reader) as reply:
-                if reply is not None:
-                    return await reader.read(reply)
+            sent = _Sent()
+            try:
+                await self._admit(sent)
+                async with self._exchange(sent, body) as reply:
+                    if reply.status == 200:
+                        self._taken(sent.nonce, reply)
+                        completion = await reader.read(reply)
+                        self._offer(sent.nonce, reader.new_token)
+                        return completion
+                    sent.refused = await self._refused(reply, sent)
+            except ProviderError as error:
+                self._note_failure(error, reader, sent.nonce)
+                raise
+            finally:
+                self._release(sent.nonce)
+            await self._renew(sent)
         raise _refused_on_and_on()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
@@ -156,14 +180,27 @@ class AIEngine:
         body = self._body(request)
         for _ in range(_MOST_REFRESHES):
             reader = AnswerReader(deltas=True, model=request.model or self.default_model)
-            async with self._attempt(body, reader) as reply:
-                if reply is not None:
-                    async with aclosing(reader.stream(reply)) as events:
-                        async for event in events:
-                            yield event
+            sent = _Sent()
+            try:
+                await self._admit(sent)
+                async with self._exchange(sent, body) as reply:
+                    if reply.status == 200:
+                        self._taken(sent.nonce, reply)
+                        async with aclosing(reader.stream(reply)) as events:
+                            async for event in events:
+                                yield event
+                        self._offer(sent.nonce, reader.new_token)
+                    else:
+                        sent.refused = await self._refused(reply, sent)
+            except ProviderError as error:
+                self._note_failure(error, reader, sent.nonce)
+                raise
+            finally:
+                self._release(sent.nonce)
             if reader.finished:
                 end_if_cancelled()
                 return
+            await self._renew(sent)
         raise _refused_on_and_on()
 
     def hide_secrets(self, error: ProviderError) -> None:
@@ -175,49 +212,39 @@ class AIEngine:
             return public_body(request, self.config.bot_id)
         return chat_body(request, self._bot, stream=self.config.stream)
 
-    @asynccontextmanager
-    async def _attempt(self, body: bytes, reader: AnswerReader) -> AsyncGenerator[Exchange | None]:
-        """One exchange, with its answer to be read; None where the nonce or the route had to change first."""
-        nonce: Nonce | None = None
-        try:
-            nonce, refused = await self._admitted_nonce(), False
-            base, url = self._base, self._submit_url()
-            try:
-                async with self._http.exchange(url, headers=self._submit_headers(nonce), body=body) as reply:
-                    if reply.status == 200:
-                        self._taken(nonce, reply)
-                        yield reply
-                        self._offer(nonce, reader.new_token)
-                    else:
-                        refused = await self._refused(reply, base, url, nonce)
-                        yield None
-            finally:
-                if nonce is not None:
-                    self.nonces.release(nonce)
-            if refused and nonce is not None:
-                if not nonce.refused:
-                    self._context.notice("the service refused the nonce; it is fetched anew", 1)
-                await self.nonces.refuse(nonce)
-        except ProviderError as error:
-            error.partial = error.partial or reader.partial or None
-            self._masker.hide(error, *self._http.cookie_values, *([nonce.value] if nonce is not None else []))
-            raise
+    async def _admit(self, sent: _Sent) -> None:
+        """Returns when the request may go out, with a nonce that is still current; waiting for its turn may take long.
 
-    async def _admitted_nonce(self) -> Nonce | None:
-        """A nonce that is still current when the request may go out; waiting for its turn may take long.
-
-        None with a token, which takes its place.
+        No nonce with a token, which takes its place.
         """
         if self._token:
             await self._context.gate.admit()
-            return None
-        while True:
-            await self.nonces.get()
-            await self._context.gate.admit(lambda: self.nonces.current is not None)
-            nonce = self.nonces.current
-            if nonce is not None:
-                nonce.pending += 1
-                return nonce
+        else:
+            while sent.nonce is None:
+                if self.nonces.current is None:
+                    await self.nonces.get()
+                await self._context.gate.admit(lambda: self.nonces.current is not None)
+                sent.nonce = self.nonces.current
+            sent.nonce.pending += 1
+        sent.base, sent.url = self._base, self._submit_url()
+
+    def _exchange(self, sent: _Sent, body: bytes) -> Exchange:
+        return self._http.exchange(sent.url, headers=self._submit_headers(sent.nonce), body=body)
+
+    def _release(self, nonce: Nonce | None) -> None:
+        if nonce is not None:
+            self.nonces.release(nonce)
+
+    async def _renew(self, sent: _Sent) -> None:
+        """Sees to another nonce where the service refused this one."""
+        if sent.refused and sent.nonce is not None:
+            if not sent.nonce.refused:
+                self._context.notice("the service refused the nonce; it is fetched anew", 1)
+            await self.nonces.refuse(sent.nonce)
+
+    def _note_failure(self, error: ProviderError, reader: AnswerReader, nonce: Nonce | None) -> None:
+        error.partial = error.partial or reader.partial or None
+        self._masker.hide(error, *self._http.cookie_values, *([nonce.value] if nonce is not None else []))
 
     def _submit_headers(self, nonce: Nonce | None) -> dict[str, str]:
         if nonce is not None:
@@ -233,12 +260,13 @@ class AIEngine:
         if nonce is not None:
             self.nonces.adopt(nonce, token)
 
-    async def _refused(self, reply: Exchange, base: str, url: str, nonce: Nonce | None) -> bool:
+    async def _refused(self, reply: Exchange, sent: _Sent) -> bool:
         """Whether another try is due at once, with a fresh nonce (True) or by the other route (False).
 
         Raises:
             ProviderError: It is about something else.
         """
+        base, url, nonce = sent.base, sent.url, sent.nonce
         body = await reply.read_whole()
         if 300 <= reply.status < 400:
             moved = moved_base(base, url, reply.status, reply.headers.get("Location"))
@@ -272,10 +300,10 @@ class AIEngine:
         """A nonce from the site; sent without a nonce header, as a stale one there is refused as well."""
         for _ in range(_MOST_MOVES):
             await self._context.gate.admit()
-            base, url = self._base, self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}")
-            async with self._http.exchange(url, headers=self._headers, body=b"{}") as reply:
+            sent = _Sent(self._base, self._route_url(_SESSION_ROUTE, f"/wp-json{_SESSION_ROUTE}"))
+            async with self._http.exchange(sent.url, headers=self._headers, body=b"{}") as reply:
                 if reply.status != 200:
-                    await self._refused(reply, base, url, None)
+                    await self._refused(reply, sent)
                     continue
                 nonce = nonce_in(await reply.read_whole())
                 self._context.notice("fetched a nonce", 1)

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from batchchat.results.journal import Journal, JournalCounts, open_journal
     from batchchat.results.lines import Carry, Form, is_whole_as_batch, outcome_to_batch_object, outcome_to_object
     from batchchat.results.lock import Holder
+    from batchchat.results.parts import part_names, parts_folder, remove_parts, take_in_parts
     from batchchat.results.reading import Repair
     from batchchat.results.rescue import take_in_spills
     from batchchat.results.status import RunStatus, read_answered, read_status
@@ -40,11 +41,15 @@ __all__ = [
     "outcome_to_batch_object",
     "outcome_to_object",
     "parse_stored",
+    "part_names",
+    "parts_folder",
     "process_keys",
     "read_answered",
     "read_status",
     "read_summary",
+    "remove_parts",
     "run_files",
+    "take_in_parts",
     "take_in_spills",
     "write_summary",
 ]
@@ -73,11 +78,15 @@ _HOME = {
     "outcome_to_batch_object": "lines",
     "outcome_to_object": "lines",
     "parse_stored": "stored",
+    "part_names": "parts",
+    "parts_folder": "parts",
     "process_keys": "summary",
     "read_answered": "status",
     "read_status": "status",
     "read_summary": "summary",
+    "remove_parts": "parts",
     "run_files": "files",
+    "take_in_parts": "parts",
     "take_in_spills": "rescue",
     "write_summary": "summary",
 }

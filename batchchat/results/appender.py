@@ -91,6 +91,11 @@ class Appender:
         return tuple(self._spill.paths)
 
     @property
+    def end(self) -> int:
+        """Offset up to which the system has the file."""
+        return self._end
+
+    @property
     def failure(self) -> WriteFailedError | None:
         """Why nothing is written any more; None while all is well."""
         if self._failure is None:

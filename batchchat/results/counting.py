@@ -135,13 +135,12 @@ class FailureCounts:
 
 
 def read_failure_lines(files: RunFiles) -> Iterator[RawLine | Damage]:
-    """Lines of the latest run's errors file; while it goes on, and after a crash, they are in the part file."""
-    path = files.errors
-    if path is None:
+    """Lines of the latest run's errors file."""
+    path = files.latest_errors
+    if path is None or files.errors is None:
         return
-    part = f"{path}.part"
     with contextlib.suppress(ResultsFileError):
-        yield from read_lines(part if os.path.exists(part) else path, path)
+        yield from read_lines(path, files.errors)
 
 
 def read_lines(path: str, name: str) -> Iterator[RawLine | Damage]:

@@ -9,8 +9,10 @@ import msgspec
 from batchchat.compress import compression_of, strip_endings
 from batchchat.errors import ConfigError, ResultsWriteError
 
-__all__ = ["RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files", "sync_folder"]
+__all__ = ["PART_ENDING", "RunFiles", "free_space_bytes", "is_stream", "name_files", "run_files", "sync_folder"]
 
+# Of an errors file that is not at its end yet.
+PART_ENDING = ".part"
 _STREAM_NAMES = ("/dev/stdout", "/dev/stderr", "/dev/fd/", "/proc/self/fd/")
 _TABLE_ENDINGS = (".csv", ".tsv", ".parquet")
 
@@ -34,6 +36,23 @@ class RunFiles(msgspec.Struct, frozen=True, kw_only=True):
     def stream(self) -> bool:
         """Whether results go to standard output, a pipe or a device: nothing to lock, to read or to resume."""
         return is_stream(self.results)
+
+    @property
+    def latest_errors(self) -> str | None:
+        """The errors file of the latest run: while it goes on, and after a crash, the part file."""
+        if self.errors is None:
+            return None
+        part = f"{self.errors}{PART_ENDING}"
+        return part if os.path.exists(part) else self.errors
+
+    def need_file(self) -> None:
+        """Sees that results can be read.
+
+        Raises:
+            ConfigError: They went to a stream, which leaves nothing to read.
+        """
+        if self.stream:
+            raise ConfigError(f"{self.results} is no file; expected the path of a results file")
 
 
 def name_files(results_path: str, errors: str | None = None, summary: str | None = None) -> RunFiles:

@@ -58,7 +58,7 @@ class FollowedStatus:
             self._begin()
         for line in self._results_end.new_lines(files.results):
             self._answers.add(line, files.results)
-        errors = _errors_path(files)
+        errors = files.latest_errors
         if errors is not None and self._errors_end.is_gone(errors):
             self._failures, self._errors_end = FailureCounts(), _Place()
         if errors is not None:
@@ -75,14 +75,6 @@ class FollowedStatus:
             ended = time.monotonic()
             self._next_at = ended + (ended - began) / _SHARE
         return self._whole
-
-
-def _errors_path(files: RunFiles) -> str | None:
-    """The errors file of the latest run: while it goes on, and after a crash, the part file."""
-    if files.errors is None:
-        return None
-    part = f"{files.errors}.part"
-    return part if os.path.exists(part) else files.errors
 
 
 class _Place:

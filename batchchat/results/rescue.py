@@ -13,7 +13,7 @@ from batchchat.results.scan import RawLine, iter_raw_lines, judge
 from batchchat.results.spill import spill_folders, spill_prefix
 from batchchat.results.stored import fingerprint_value
 
-__all__ = ["take_in_spills"]
+__all__ = ["spills_of", "take_in", "take_in_spills"]
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -37,22 +37,32 @@ def take_in_spills(journal: Journal, folders: Sequence[str] | None = None) -> li
     if not journal.regular:
         return []
     told = []
-    looked_in = spill_folders(journal.files.errors) if folders is None else folders
-    for path in _spills(looked_in, spill_prefix(journal.path)):
-        count = _take_in(journal, path)
+    for path in spills_of(journal.path, journal.files.errors, folders):
+        count = take_in(journal, path)
         with contextlib.suppress(OSError):
             os.unlink(path)
         told.append(f"{journal.files.results}: {count} answers that an earlier run kept in {path} were taken in")
     return told
 
 
+def spills_of(results_path: str, errors: str | None, folders: Sequence[str] | None = None) -> Iterator[str]:
+    """Paths of the spill files that belong to a results file.
+
+    Args:
+        results_path: Its real path.
+        errors: The errors file beside it.
+        folders: Where to look; ``spill_folders`` by default.
+    """
+    return _spills(spill_folders(errors) if folders is None else folders, spill_prefix(results_path))
+
+
 def _spills(folders: Sequence[str], prefix: str) -> Iterator[str]:
     seen: set[str] = set()
     for folder in folders:
         with contextlib.suppress(OSError):
-            for name in sorted(os.listdir(folder)):
+            for name in sorted(name for name in os.listdir(folder) if name.startswith(prefix)):
                 path = os.path.realpath(os.path.join(folder, name))
-                if name.startswith(prefix) and path not in seen and _is_ours(os.path.join(folder, name)):
+                if path not in seen and _is_ours(os.path.join(folder, name)):
                     seen.add(path)
                     yield path
 
@@ -67,7 +77,12 @@ def _is_ours(path: str) -> bool:
     return stat.S_ISREG(found.st_mode) and mine and (os.name == "nt" or not found.st_mode & 0o022)
 
 
-def _take_in(journal: Journal, path: str) -> int:
+def take_in(journal: Journal, path: str) -> int:
+    """Appends the answers in a file of result lines whose prompts have none yet; how many these were.
+
+    Raises:
+        ResultsWriteError: The file cannot be read, or there is no room.
+    """
     try:
         with open(path, "rb") as spill:
             pieces = iter(lambda: spill.read(_PIECE_BYTES), b"")

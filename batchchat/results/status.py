@@ -5,7 +5,6 @@ from datetime import datetime
 
 import msgspec
 
-from batchchat.errors import ConfigError
 from batchchat.ids import IdTable
 from batchchat.prices import PriceList
 from batchchat.records import InputFault, Prompt, Usage
@@ -85,8 +84,7 @@ def read_status(
         ResultsFileError: There is no such file, or it is no results file.
         PromptFileError: The input cannot be read.
     """
-    if files.stream:
-        raise ConfigError(f"{files.results} is no file; expected the path of a results file")
+    files.need_file()
     # Asked before reading: lines that a run adds later are whole or the last.
     locked = is_locked(files.results)
     answers = AnswerCounts(running=locked, prices=prices, model=model, began=read_start(files.summary))

@@ -10,7 +10,7 @@ from batchchat.compress import compression_of, strip_endings
 from batchchat.errors import ResultsWriteError
 from batchchat.results.appender import Appender, Fsync, WriteFailedError
 from batchchat.results.codec import Codec, iter_decoded, read_at
-from batchchat.results.files import is_stream, sync_folder
+from batchchat.results.files import PART_ENDING, is_stream, sync_folder
 from batchchat.results.journal import Journal
 from batchchat.results.spill import Spill, spill_folders, spill_prefix
 
@@ -34,6 +34,7 @@ class ResultsWriter(Appender):
         fsync: When lines are brought to the disk: once in ``interval_s``, before each counts as written, or never.
         on_failure: Called on the event loop, once, when writing fails; ``write`` raises the same.
         rescue_folders: Where answers go that cannot be written, in the order to try; ``spill_folders`` by default.
+        synced: Called in a thread of the writer's after every sync, with the offset up to which the file is whole.
     """
 
     def __init__(
@@ -44,7 +45,9 @@ class ResultsWriter(Appender):
         interval_s: float = 1.0,
         on_failure: Callable[[WriteFailedError], None] | None = None,
         rescue_folders: Sequence[str] | None = None,
+        synced: Callable[[int], None] | None = None,
     ) -> None:
+        self._told_synced = synced
         self._folders = spill_folders(journal.files.errors) if rescue_folders is None else tuple(rescue_folders)
         super().__init__(
             fd=journal.fd,
@@ -63,9 +66,14 @@ class ResultsWriter(Appender):
         self._dirty, self._stopped = threading.Event(), threading.Event()
         self._syncer: threading.Thread | None = None
 
+    @property
+    def synced_end(self) -> int:
+        """Offset up to which the file was whole at the last sync."""
+        return self._synced_end
+
     def _written(self) -> None:
         if self._always:
-            self._synced_end = self._end
+            self._note_synced(self._end)
             self._look_up()
         elif self._regular:
             if self._syncer is None and not self._start_syncer():
@@ -83,7 +91,8 @@ class ResultsWriter(Appender):
         return True
 
     def _sync_in_intervals(self) -> None:
-        while True:
+        # Looked at once more after ``clear``, which may have taken back what ``_finish`` woke this thread with.
+        while not self._stopped.is_set():
             self._dirty.wait()
             if self._stopped.wait(self._interval_s):
                 return
@@ -101,10 +110,15 @@ class ResultsWriter(Appender):
                 self._fail(self._describe(error))
                 self._spill.add(self._lines_since(self._synced_end))
         else:
-            self._synced_end = end
+            self._note_synced(end)
             with self._file_lock:
                 self._look_up()
         self._announce()
+
+    def _note_synced(self, end: int) -> None:
+        self._synced_end = end
+        if self._told_synced is not None:
+            self._told_synced(end)
 
     def _sync(self) -> None:
         if sys.platform == "darwin":
@@ -208,7 +222,7 @@ class ErrorsWriter(Appender):
         self.keep_old = False
         self._stream = path is None or is_stream(path)
         self._final = os.devnull if path is None else path if self._stream else os.path.realpath(path)
-        self._target = self._final if self._stream else f"{self._final}.part"
+        self._target = self._final if self._stream else f"{self._final}{PART_ENDING}"
         super().__init__(
             fd=self._open(path),
             owned=path != "-",

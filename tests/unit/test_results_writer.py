@@ -111,6 +111,30 @@ def test_process_that_never_closes_writes_what_was_queued(tmp_path):
     assert path.read_bytes() == b"".join(map(answer, range(3)))
 
 
+async def test_end_that_comes_while_the_sync_begins_is_not_missed(tmp_path) -> None:
+    """The syncer's interval is over, and before it takes back its call it is called to end."""
+
+    class Late(threading.Event):
+        def set(self) -> None:
+            super().set()
+            if stopping.is_set():
+                called_to_end.set()
+
+        def clear(self) -> None:
+            if not called_to_end.wait(30):
+                raise TimeoutError("nobody ended the writer")
+            super().clear()
+
+    called_to_end, stopping = threading.Event(), threading.Event()
+    writer = writer_of(tmp_path / "r.jsonl", interval_s=0.0)
+    writer._dirty = Late()
+    await writer.write(answer(1))
+    stopping.set()
+    async with asyncio.timeout(20):
+        await writer.close()
+    assert no_thread_left()
+
+
 async def test_compressed_file_is_whole_after_every_write(tmp_path):
     path = tmp_path / "r.jsonl.gz"
     writer = writer_of(path)

@@ -1,0 +1,283 @@
+"""The desk: one actor that holds what the workers of a run have in common. It knows nothing of Ray."""
+
+import asyncio
+import contextlib
+import secrets
+import time
+from collections import deque
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from batchchat.hostlimits.place import boot_id
+from batchchat.leases import Answer, Ask, DeskFile, DeskService
+from batchchat.processes.messages import NonceGiven
+from batchchat.processes.shared_nonce import NonceDesk
+from batchchat.ray.desk_memory import DeskMemory, Remembered, sum_figures
+from batchchat.ray.ledger import BudgetAsk, BudgetLedger, Granted
+from batchchat.ray.words import (
+    DRAIN,
+    GO,
+    MOST_ATTEMPTS,
+    DeskOpening,
+    FailedAttempt,
+    FailedPrompt,
+    Sight,
+    Told,
+    Word,
+)
+from batchchat.stopping import StopReason, StopRules
+
+__all__ = ["Desk"]
+
+# Who hears nothing new is answered after so long, so that a lost connection is noticed.
+_HOLD_S = 20.0
+# The driver is told no more often than this.
+_SIGHT_S = 0.2
+
+
+class Desk:
+    """Every method may be called again with the same arguments, as Ray does where an answer was lost."""
+
+    def __init__(self, opening: DeskOpening) -> None:
+        self._opening, self._number = opening, time.time_ns()
+        self._memory = DeskMemory(f"{opening.memory}-figures")
+        known = self._memory.read()
+        self._figures = dict(known.figures)
+        limit = opening.budget_usd
+        self._ledger = None if limit is None else BudgetLedger(Decimal(repr(limit)), known.granted)
+        self._grants: dict[str, asyncio.Future[Granted]] = {}
+        self._rules = StopRules(**opening.rules)
+        self._take_up(known)
+        self._lives: dict[int, str] = {}
+        self._stop: StopReason | None = None
+        self._stage, self._all_cut = GO, False
+        self._notices: list[tuple[str, int]] = []
+        self._attempts: deque[FailedAttempt] = deque(maxlen=MOST_ATTEMPTS)
+        self._told: set[str] = set()
+        self._word_at = self._sight_at = 0
+        self._word_moved, self._sight_moved = asyncio.Event(), asyncio.Event()
+        self._nonces = NonceDesk()
+        self._leases: DeskService | None = None
+        self._nonce_takers: dict[str, _NonceTaker] = {}
+
+    async def tell(self, told: Told) -> Word:
+        """Takes in what a worker has done; how far the run is."""
+        self._born(told.worker, told.life)
+        self._figures[told.life] = told.figures
+        for failed in told.failures:
+            self._judge(failed)
+        if told.answers:
+            self._answers(told.answers)
+        for notice in told.notices:
+            self._notice(notice)
+        self._attempts.extend(told.attempts)
+        if told.stop is not None:
+            self._stop_for(told.stop)
+        self._see()
+        self._remember(at_most_every_s=0.0 if told.failures else 1.0)
+        return self._word
+
+    async def hear(self, revision: int) -> Word:
+        """How far the run is, as soon as that is another than the worker knows."""
+        while revision == self._word_at:
+            self._word_moved.clear()
+            try:
+                async with asyncio.timeout(_HOLD_S):
+                    await self._word_moved.wait()
+            except TimeoutError:
+                break
+        return self._word
+
+    async def watch(self, revision: int) -> Sight:
+        """What all workers have done, as soon as there is something new, some times a second at most."""
+        if revision == self._sight_at:
+            self._sight_moved.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_HOLD_S):
+                    await self._sight_moved.wait()
+        await asyncio.sleep(_SIGHT_S)
+        return self._sight()
+
+    async def look(self) -> Sight:
+        """The same, now."""
+        return self._sight()
+
+    async def set_stage(self, stage: int, all_cut: bool) -> None:
+        """The driver's word for all."""
+        if stage > self._stage or all_cut != self._all_cut:
+            self._stage, self._all_cut = max(stage, self._stage), all_cut
+            self._say()
+
+    async def lost(self, worker: int) -> None:
+        """A worker is gone, for good or to come again under another name."""
+        if (life := self._lives.pop(worker, None)) is not None:
+            self._end(life)
+
+    async def grant(self, ask: BudgetAsk) -> Granted:
+        """What a worker may spend, once it is as much as it wants or nothing more can be had."""
+        if self._ledger is None:
+            raise RuntimeError("there is no budget")
+        self._ledger.ask(ask)
+        waiting: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
+        self._grants[ask.life] = waiting
+        self._serve_budget()
+        return await waiting
+
+    async def update_budget(self, ask: BudgetAsk) -> None:
+        """How a worker does that waits for more, or gives back."""
+        if self._ledger is not None:
+            self._ledger.update(ask)
+            self._serve_budget()
+
+    async def exchange(self, ask: Ask) -> Answer:
+        """See ``DeskService.exchange``."""
+        if self._leases is None:
+            opening = self._opening
+            file = DeskFile(Path(f"{opening.memory}-leases"), clock=boot_id())
+            limits = file.open(
+                opening.rates,
+                burst=opening.burst,
+                tokens_per_minute=opening.tokens_per_minute,
+                number=secrets.randbits(32),
+            )
+            self._leases = DeskService(limits, file.remember)
+        return await self._leases.exchange(ask)
+
+    async def take_nonce(self, life: str, refused: str | None) -> tuple[str, float] | None:
+        """The nonce that all use, with its age in seconds; None where the worker is to get one."""
+        taker = self._nonce_takers.setdefault(life, _NonceTaker())
+        given = await taker.take(self._nonces, refused)
+        return None if given.value is None else (given.value, given.age_s)
+
+    async def keep_nonce(self, life: str, value: str, age_s: float) -> None:
+        """A worker has a new nonce for all."""
+        self._nonces.kept(self._nonce_takers.setdefault(life, _NonceTaker()).tell, value, age_s)
+
+    async def fail_nonce(self, life: str) -> None:
+        """A worker got none."""
+        self._nonces.failed(self._nonce_takers.setdefault(life, _NonceTaker()).tell)
+
+    @property
+    def _word(self) -> Word:
+        return Word(
+            revision=self._word_at,
+            stage=self._stage,
+            all_cut=self._all_cut,
+            give_back=self._ledger is not None and self._ledger.short,
+        )
+
+    def _sight(self) -> Sight:
+        notices, self._notices = tuple(self._notices), []
+        attempts = tuple(self._attempts)
+        self._attempts.clear()
+        return Sight(
+            desk=self._number,
+            revision=self._sight_at,
+            figures=sum_figures(self._figures.values()),
+            notices=notices,
+            attempts=attempts,
+            stop=self._stop,
+        )
+
+    def _born(self, worker: int, life: str) -> None:
+        before = self._lives.get(worker)
+        if before != life:
+            self._lives[worker] = life
+            if before is not None:
+                self._end(before)
+
+    async def gone(self, worker: int) -> None:
+        """A worker was given up: no other life of it will come."""
+        if (life := self._lives.pop(worker, None)) is not None:
+            self._end(life)
+            self._see()
+
+    def _end(self, life: str) -> None:
+        """A life of a worker is over; what it did stays counted."""
+        if (figures := self._figures.get(life)) is not None:
+            self._figures[life] = msgspec.structs.replace(figures, in_flight=0, retrying=0, slots=0)
+        if (taker := self._nonce_takers.pop(life, None)) is not None:
+            self._nonces.failed(taker.tell)
+        if self._ledger is not None:
+            self._ledger.lost(life)
+            self._serve_budget()
+        self._remember()  # nobody will tell it again
+        self._see()
+
+    def _judge(self, failed: FailedPrompt) -> None:
+        self._answers(failed.answers)
+        error = None if failed.error is None else failed.error.error()
+        if (reason := self._rules.failed(failed.id, error)) is not None:
+            self._stop_for(reason)
+
+    def _answers(self, count: int) -> None:
+        if count:
+            self._rules.answered()
+            for _ in range(count):
+                self._rules.completed()
+
+    def _stop_for(self, reason: StopReason) -> None:
+        if self._stop is None:
+            self._stop = reason
+            self._stage = max(self._stage, DRAIN)
+            self._say()
+            self._see()
+
+    def _notice(self, notice: tuple[str, int]) -> None:
+        """Once for all workers, where several say the same."""
+        if notice[1] > 0 or notice[0] not in self._told:
+            self._told.add(notice[0])
+            self._notices.append(notice)
+
+    def _say(self) -> None:
+        self._word_at += 1
+        self._word_moved.set()
+
+    def _see(self) -> None:
+        self._sight_at += 1
+        self._sight_moved.set()
+
+    def _serve_budget(self) -> None:
+        if self._ledger is None:
+            return
+        short = self._ledger.short
+        said = self._ledger.grants()
+        if said:
+            self._remember()  # before a worker hears of it
+        for life, granted in said.items():
+            if (waiting := self._grants.pop(life, None)) is not None and not waiting.done():
+                waiting.set_result(granted)
+        if short or self._ledger.short:
+            self._say()
+
+    def _take_up(self, known: Remembered) -> None:
+        """The failures of before count on."""
+        for figures in known.figures.values():
+            self._answers(figures.completed)
+            for _ in range(figures.failed):
+                self._rules.failed("", None)
+
+    def _remember(self, at_most_every_s: float = 0.0) -> None:
+        granted = {} if self._ledger is None else self._ledger.granted
+        self._memory.write(Remembered(figures=self._figures, granted=granted), at_most_every_s)
+
+
+class _NonceTaker:
+    """One worker at the desk's nonces."""
+
+    def __init__(self) -> None:
+        self._waiting: asyncio.Future[NonceGiven] | None = None
+
+    async def take(self, desk: NonceDesk, refused: str | None) -> NonceGiven:
+        """Waits for the worker's turn."""
+        self._waiting = asyncio.get_running_loop().create_future()
+        desk.wanted(self.tell, refused)
+        return await self._waiting
+
+    def tell(self, message: Any) -> None:
+        """What the nonces' desk says."""
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(message)

@@ -1,0 +1,327 @@
+"""A run's work spread over the workers of a cluster: shards out, parts in."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from typing import Protocol
+
+from batchchat.asking import Asks
+from batchchat.errors import BatchchatError, ResultsWriteError
+from batchchat.job_setup import fault_outcome
+from batchchat.pool import InputOrder, PromptSource
+from batchchat.prompts import PromptReader
+from batchchat.ray.actor import Actor, WorkerLostError
+from batchchat.ray.minding import Minder
+from batchchat.ray.readiness import trouble_of
+from batchchat.ray.sharing import Sharing
+from batchchat.records import Failure, InputFault, Outcome, Prompt
+from batchchat.run_output import RunOutput
+from batchchat.shards.cutting import Piece, cut
+from batchchat.shards.merge import Merger
+from batchchat.shards.reading import shard_prompts
+from batchchat.shards.shard import Shard, ShardReport, Trouble
+from batchchat.shards.work_place import WorkPlace
+from batchchat.stopping import StopReason
+from batchchat.survey import ToDo
+
+__all__ = ["Desks", "SpreadWork"]
+
+# Shards that a worker has at a time, so that the slow prompts at the end of one hold nothing up.
+_LANES = 3
+# A shard should take about so long: long enough to be worth its files, short enough to be seen and to be lost.
+_SHARD_S = 5.0
+_MOST = 1000
+# After the last word to the workers, so long until they are not waited for any more.
+_ABORT_S = 15.0
+
+
+class Desks(Protocol):
+    """What a work tells all workers, and Ray."""
+
+    def say(self, *, abort: bool, all_cut: bool) -> None:
+        """How far the run is."""
+
+    async def give_up(self, worker: Actor) -> None:
+        """Ends a worker for good."""
+
+
+class SpreadWork:
+    """See ``Work``.
+
+    Args:
+        workers: Those that are ready.
+        share: Prompts that each may have in flight.
+        left: Prompts that are to do, as far as that is known.
+        sharing: Takes out what need not be asked; None where each prompt is asked.
+        fingerprint_of: See ``Fingerprints.of``.
+    """
+
+    def __init__(
+        self,
+        asks: Asks,
+        items: Iterable[ToDo],
+        output: RunOutput,
+        *,
+        reader: PromptReader,
+        order: InputOrder | None,
+        workers: Sequence[Actor],
+        share: int,
+        left: int | None,
+        place: WorkPlace,
+        desks: Desks,
+        fingerprint_of: Callable[[Prompt], str],
+        sharing: Sharing | None = None,
+    ) -> None:
+        self._asks, self._output, self._reader, self._order = asks, output, reader, order
+        self._workers, self._share, self._left = workers, share, left
+        self._place, self._desks, self._fingerprint_of = place, desks, fingerprint_of
+        self._sharing = sharing
+        self._size = self._best_size()
+        self._last = 0
+        self._source = self._cut(items, reader)
+        self._merger = Merger(output, place, self._finished, in_order=order is not None)
+        self._draining = False
+        self._suspects: list[tuple[Shard, Actor]] = []
+        self._lanes: list[asyncio.Task[None]] = []
+        self._open: set[int] = set()
+        self._chats = asyncio.Lock()
+        self._spilled = False
+        self._told: set[str] = set()
+        self._minder = Minder(workers, desks.give_up, lambda sentence: asks.observer.notice(sentence, 0))
+        self._unready: set[asyncio.Task[None]] = set()
+
+    @property
+    def unmerged(self) -> bool:
+        """Whether answers may be in the folder that are not in the results."""
+        return bool(self._open) or self._spilled
+
+    @property
+    def exhausted(self) -> bool:
+        """See ``Work``."""
+        return self._source.exhausted
+
+    async def run(self) -> None:
+        """See ``Work``."""
+        sharing = self._sharing
+        try:
+            await self._ask_all()
+            while sharing is not None and not self._draining and (aside := sharing.put_aside()) is not None:
+                self._source = self._cut(aside, None)
+                await self._ask_all()
+        finally:
+            if sharing is not None:
+                sharing.close()
+
+    async def _ask_all(self) -> None:
+        minding = [asyncio.create_task(self._minder.mind(worker)) for worker in self._workers]
+        try:
+            try:
+                async with asyncio.TaskGroup() as group:
+                    self._lanes = [
+                        group.create_task(self._lane(worker)) for _ in range(_LANES) for worker in self._workers
+                    ]
+            except* BatchchatError as errors:
+                raise errors.exceptions[0] from None
+            suspects, self._suspects = self._suspects, []
+            for shard, worker in suspects:
+                await self._alone(shard, worker)
+        finally:
+            self._source.close()
+            for each in minding:
+                each.cancel()
+            await asyncio.wait(minding)
+        for each in minding:
+            if not each.cancelled():
+                each.result()
+        if self._source.failed is not None:
+            raise self._source.failed
+
+    def _cut(self, items: Iterable[ToDo], reader: PromptReader | None) -> PromptSource[Piece]:
+        left: Iterable[ToDo | Outcome] = items if self._sharing is None else self._sharing.left(items)
+        return PromptSource(cut(left, reader, lambda: self._size, self._last + 1), ahead=2)
+
+    def drain(self) -> None:
+        """See ``Work``."""
+        self._draining = True
+        self._wait_for_none()
+        self._desks.say(abort=False, all_cut=True)
+
+    def abort(self) -> None:
+        """See ``Work``."""
+        self._draining = True
+        self._desks.say(abort=True, all_cut=True)
+        asyncio.get_running_loop().call_later(_ABORT_S, self._give_up)
+
+    def _give_up(self) -> None:
+        for lane in self._lanes:
+            lane.cancel()
+
+    async def _lane(self, worker: Actor) -> None:
+        """Gives a worker one shard after another, once it is there."""
+        if not await self._is_ready(worker):
+            return
+        while not self._draining:
+            item = await self._source.next()
+            if item is None:
+                self._desks.say(abort=False, all_cut=True)
+                self._wait_for_none()
+                return
+            ticket = None if self._order is None else self._order.ticket()
+            try:
+                await self._handle(item, worker, ticket)
+            finally:
+                if self._order is not None and ticket is not None:
+                    self._order.leave(ticket)
+
+    async def _is_ready(self, worker: Actor) -> bool:
+        """Waits for a worker for which there may be no room yet, as long as there is anything to do."""
+        task = asyncio.current_task()
+        if task is None:
+            raise RuntimeError("a lane is a task")
+        self._unready.add(task)
+        try:
+            ready = await worker.ready()
+        except WorkerLostError:
+            return False
+        finally:
+            self._unready.discard(task)
+        if (trouble := trouble_of(ready)) is None:
+            return True
+        if trouble.sentence not in self._told:  # of a worker that came later; the others go on
+            self._told.add(trouble.sentence)
+            self._asks.observer.notice(f"{trouble.sentence}; the run goes on without it", 0)
+        return False
+
+    def _wait_for_none(self) -> None:
+        """The lanes of workers that did not come end with the input."""
+        for task in self._unready:
+            task.cancel()
+
+    async def _handle(self, item: Piece, worker: Actor, ticket: int | None) -> None:
+        if isinstance(item, BatchchatError):
+            self._asks.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
+        elif isinstance(item, InputFault | Outcome):
+            outcome = item if isinstance(item, Outcome) else fault_outcome(item)
+            if outcome.error is not None:
+                self._asks.judge(item.id, None)
+            await self._in_turn(ticket)
+            await self._record(outcome)
+        else:
+            self._last = max(self._last, item.number)  # numbers are given once in a run, as parts stay for a while
+            if not await self._begun(item.number):
+                return
+            if item.chats:  # one after another, so by one worker, which knows whose turn it is
+                async with self._chats:
+                    await self._ask(item, self._minder.in_place_of(self._workers[0]), ticket)
+            else:
+                await self._ask(item, worker, ticket)
+
+    async def _begun(self, number: int) -> bool:
+        try:
+            await asyncio.to_thread(self._place.begin, number)
+        except ResultsWriteError as error:
+            self._asks.stop_for_results(str(error))
+            return False
+        self._open.add(number)
+        return True
+
+    async def _ask(self, shard: Shard, worker: Actor, ticket: int | None) -> None:
+        try:
+            report = await self._asked(shard, worker)
+        except WorkerLostError:
+            self._suspects.append((shard, worker))
+            return
+        await self._done(report, ticket)
+
+    async def _asked(self, shard: Shard, worker: Actor) -> ShardReport:
+        """What became of a shard, with this worker or, where that is given up, another.
+
+        Raises:
+            WorkerLostError: The worker died of it, as far as anybody can tell, or of what was beside it.
+        """
+        while True:
+            worker = self._minder.in_place_of(worker)
+            try:
+                report: ShardReport = await worker.ask(shard)
+                return report
+            except WorkerLostError:
+                if not self._minder.is_lost(worker):
+                    raise
+
+    async def _done(self, report: ShardReport, ticket: int | None) -> None:
+        if report.trouble is not None:
+            self._stop_for(report.trouble)
+        await self._in_turn(ticket)
+        await self._merge(report.number, whole=report.whole)
+
+    async def _in_turn(self, ticket: int | None) -> None:
+        if self._order is not None and ticket is not None:
+            await self._order.wait(ticket)
+
+    async def _merge(self, number: int, *, whole: bool) -> None:
+        try:
+            await self._merger.merge(number, whole=whole)
+            self._open.discard(number)
+            self._size = self._best_size()
+        except ResultsWriteError as error:
+            self._asks.stop_for_results("" if getattr(error, "quiet", False) else str(error))
+        except OSError as error:
+            told = f"{self._place.told}: part {number} cannot be read: {error.strerror or error}"
+            self._asks.stop_for_results(told)
+
+    async def _alone(self, shard: Shard, worker: Actor) -> None:
+        """Asks a shard once more that killed its worker, or was beside one that did, with nothing beside it."""
+        if self._draining:
+            return
+        with suppress(WorkerLostError):
+            await self._done(await self._asked(shard, worker), None)
+            return
+        await self._merge(shard.number, whole=False)
+        prompts = shard_prompts(shard, self._reader, self._fingerprint_of, self._merger)
+        for prompt, fingerprint in await asyncio.to_thread(list, prompts):
+            self._asks.judge(prompt.id, None)
+            await self._record(_lost(prompt, fingerprint))
+
+    def _finished(self, outcome: Outcome) -> None:
+        if self._sharing is not None:
+            self._sharing.add(outcome)
+        self._asks.tally.add(outcome)
+        self._asks.observer.prompt_finished(outcome)
+
+    async def _record(self, outcome: Outcome) -> None:
+        try:
+            await self._output.write(outcome)
+        except ResultsWriteError as error:
+            self._asks.stop_for_results("" if getattr(error, "quiet", False) else str(error))
+            return
+        self._finished(outcome)
+
+    def _stop_for(self, trouble: Trouble) -> None:
+        if trouble.exit_code == ResultsWriteError.exit_code:
+            self._spilled = True  # what a worker could not write belongs to its journal
+            self._asks.stop_for_results(trouble.sentence)
+        else:
+            self._asks.stop(StopReason(kind="input", message=trouble.sentence), exit_code=trouble.exit_code)
+
+    def _best_size(self) -> int:
+        """How many prompts a shard should have now; for the event loop, as whoever cuts is a thread."""
+        lanes = len(self._workers) * _LANES
+        per_s = self._asks.tally.pace.per_s / max(1, len(self._workers))
+        most = min(_MOST, max(self._share, round(per_s * _SHARD_S)))
+        return most if self._left is None else max(1, min(most, -(-self._left // lanes)))
+
+
+def _lost(prompt: Prompt, fingerprint: str) -> Outcome:
+    """The line of a prompt whose worker died each time."""
+    message = (
+        "the worker that asked this prompt, or one beside it, died each time, so that it was given up; "
+        "ask again with --engine local to see why"
+    )
+    return Outcome(
+        id=prompt.id,
+        index=prompt.index,
+        error=Failure(type="cancelled", message=message),
+        line=prompt.line,
+        fingerprint=fingerprint,
+        variant=prompt.variant,
+    )

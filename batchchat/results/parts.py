@@ -1,0 +1,117 @@
+"""Parts of a run that is spread over workers: a folder beside the results, which the next run of any kind takes in."""
+
+import contextlib
+import os
+import re
+import time
+from collections.abc import Iterator
+
+from batchchat.errors import ResultsLockedError, ResultsWriteError
+from batchchat.results.files import sync_folder
+from batchchat.results.journal import Journal
+from batchchat.results.lock import is_locked
+from batchchat.results.rescue import spills_of, take_in
+
+__all__ = ["MARKER", "PartNames", "part_names", "parts_folder", "remove_parts", "take_in_parts"]
+
+# A folder without this file is none of ours.
+MARKER = "batchchat-parts.json"
+_OURS = re.compile(
+    r"(shard|part)-\d+\.(jsonl|errors\.jsonl|errors\.jsonl\.part|torn)|" + re.escape(MARKER) + r"|desk.*"
+)
+# A worker of a run that was killed notices it within this time.
+_WAIT_S, _PAUSE_S = 30.0, 0.1
+
+
+class PartNames:
+    """Paths of one shard's files.
+
+    Attributes:
+        journal, errors: While a worker is at it.
+        part, part_errors: Once it is whole; there is a part only when all of the shard was asked.
+        torn: What was taken out of the journal.
+    """
+
+    def __init__(self, folder: str, number: int) -> None:
+        stem, whole = os.path.join(folder, f"shard-{number:06}"), os.path.join(folder, f"part-{number:06}")
+        self.journal, self.errors, self.torn = f"{stem}.jsonl", f"{stem}.errors.jsonl", f"{stem}.torn"
+        self.part, self.part_errors = f"{whole}.jsonl", f"{whole}.errors.jsonl"
+
+    def remove(self) -> None:
+        """Removes what there is of them."""
+        for path in (self.part, self.part_errors, self.journal, self.errors, f"{self.errors}.part", self.torn):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+
+def part_names(folder: str, number: int) -> PartNames:
+    """The files of shard ``number``, from 1, in a folder of parts."""
+    return PartNames(folder, number)
+
+
+def parts_folder(results_path: str) -> str:
+    """The folder of the parts of a results file."""
+    return f"{os.path.realpath(results_path)}.parts"
+
+
+def take_in_parts(journal: Journal, wait_s: float = _WAIT_S) -> list[str]:
+    """Appends the answers that workers of an earlier run left behind, and removes what they are from; blocks.
+
+    Args:
+        journal: Open and mended.
+        wait_s: How long to wait for a worker that is still at it.
+
+    Returns:
+        A sentence, if there were any.
+
+    Raises:
+        ResultsLockedError: A worker goes on writing.
+        ResultsWriteError: There is no room, or a part cannot be read; all parts stay.
+    """
+    folder = parts_folder(journal.path)
+    if not journal.regular or not os.path.exists(os.path.join(folder, MARKER)):
+        return []
+    give_up = time.monotonic() + wait_s
+    count = 0
+    for path in list(_answers(folder)):
+        while is_locked(path):
+            if time.monotonic() > give_up:
+                raise ResultsLockedError(
+                    f"{path}: a worker of an earlier run still writes there; wait for it to end, "
+                    "or name another file with -o"
+                )
+            time.sleep(_PAUSE_S)
+        count += take_in(journal, path)
+        for spilled in spills_of(path, f"{path.removesuffix('.jsonl')}.errors.jsonl"):
+            count += take_in(journal, spilled)
+            with contextlib.suppress(OSError):
+                os.unlink(spilled)
+    try:
+        remove_parts(folder)
+    except OSError as error:
+        raise ResultsWriteError(f"{folder}: cannot be removed: {error.strerror}") from error
+    if not count:
+        return []
+    return [f"{journal.files.results}: {count} answers that workers of an earlier run left in {folder} were taken in"]
+
+
+def remove_parts(folder: str) -> None:
+    """Removes a folder of parts with all that is ours in it; the marker goes last.
+
+    Raises:
+        OSError: It cannot be removed.
+    """
+    names = [name for name in os.listdir(folder) if _OURS.fullmatch(name)]
+    for name in sorted(names, key=lambda name: name == MARKER):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    with contextlib.suppress(OSError):  # somebody has put something there
+        os.rmdir(folder)
+    sync_folder(folder)
+
+
+def _answers(folder: str) -> Iterator[str]:
+    """Paths of journals and parts, in the order of the input."""
+    for name in sorted(os.listdir(folder), key=lambda name: name.partition("-")[2]):
+        if _OURS.fullmatch(name) and name.endswith(".jsonl") and not name.endswith(".errors.jsonl"):
+            yield os.path.join(folder, name)

@@ -1,0 +1,96 @@
+"""Workers that went with their node, where the cluster has no room to start them again."""
+
+import asyncio
+from collections import Counter
+
+import pytest
+
+import batchchat.ray.minding
+import batchchat.ray.readiness
+from batchchat.config import load_job
+from batchchat.devserver import DevServer, Scenario
+from batchchat.runner import run_job
+from tests.cluster_double import ClusterDouble
+from tests.integration.test_run_job import Listener
+from tests.runs import assert_all_answered, read_lines, write_prompts
+
+COUNT = 120
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch) -> None:
+    monkeypatch.setattr(batchchat.ray.minding, "_LOOK_S", 0.05)
+    monkeypatch.setattr(batchchat.ray.minding, "_AWAY_S", 0.3)
+
+
+async def start(server, folder, listener, **settings):
+    """A run that has some answers, on two workers."""
+    write_prompts(folder / "in.jsonl", COUNT)
+    provider = {"name": "ai-engine", "base_url": server.base_url}
+    job = {"input": [str(folder / "in.jsonl")], "output.path": str(folder / "out.jsonl"), "provider": provider}
+    going = asyncio.create_task(run_job(load_job(None, {**job, "concurrency": 8, **settings}), observers=[listener]))
+    await server.wait_for_requests(40)
+    return going
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+@pytest.mark.parametrize("order", ["completion", "input"])
+async def test_others_take_over_what_a_lost_worker_had(tmp_path, order, at_once) -> None:
+    """Each prompt has its line, and nothing is asked twice but what was on the wire. In the order that is wanted, where
+    Ray does not take the loss for a death that a prompt has caused."""
+    listener = Listener()
+    async with DevServer(Scenario(latency_ms=50)) as server:
+        going = await start(server, tmp_path, listener, **{"output.order": order})
+        ClusterDouble.last.workers[0].fails_at_once = at_once
+        ClusterDouble.last.workers[0].lost.set()
+        async with asyncio.timeout(30):
+            report = await going
+        await ClusterDouble.last.bury()
+        asked = Counter(request.prompt for request in server.chats)
+    assert report.exit_code == 0
+    assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
+    assert sum(asked.values()) <= COUNT + 4
+    if order == "input" and not at_once:
+        assert [line["index"] for line in read_lines(tmp_path / "out.jsonl")] == list(range(COUNT))
+    assert [notice for notice in listener.notices if "no room to start it again" in notice]
+
+
+async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
+    """There was no room for the third from the beginning."""
+    monkeypatch.setattr(batchchat.ray.readiness, "_MORE_S", 0.5)
+    start_worker = ClusterDouble.start_worker
+
+    def start_two(self, opening):
+        worker = start_worker(self, opening)
+        if opening.number == 3:
+            worker.lost.set()
+        return worker
+
+    monkeypatch.setattr(ClusterDouble, "start_worker", start_two)
+    listener = Listener()
+    async with DevServer(Scenario(latency_ms=50)) as server:
+        going = await start(server, tmp_path, listener, workers=3)
+        ClusterDouble.last.workers[0].lost.set()
+        async with asyncio.timeout(30):
+            report = await going
+        await ClusterDouble.last.bury()
+    assert report.exit_code == 0
+    assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
+
+
+async def test_a_run_without_any_worker_waits_for_room_and_can_be_ended(tmp_path) -> None:
+    listener = Listener()
+    async with DevServer(Scenario(latency_ms=50)) as server:
+        going = await start(server, tmp_path, listener)
+        for worker in ClusterDouble.last.workers:
+            worker.lost.set()
+        async with asyncio.timeout(30):
+            while not any("goes on once there is room" in notice for notice in listener.notices):
+                await asyncio.sleep(0.02)
+        met = len(server.chats)
+        await asyncio.sleep(0.3)
+        assert len(server.chats) == met
+        assert not going.done()
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+        await ClusterDouble.last.bury()

@@ -1,0 +1,1 @@
+from tests.integration.test_stragglers_runs import *  # noqa: F403

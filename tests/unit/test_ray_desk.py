@@ -1,0 +1,172 @@
+"""The desk of a run on a cluster, without a cluster: budget, stop rules, nonce, words, and what outlives it."""
+
+import asyncio
+import random
+from decimal import Decimal
+
+import pytest
+
+from batchchat.errors import AuthError, ServerError
+from batchchat.processes.messages import CarriedError
+from batchchat.ray.desk import Desk
+from batchchat.ray.desk_budget import DeskBudget
+from batchchat.ray.desk_line import DeskNonce
+from batchchat.ray.ledger import BudgetAsk, BudgetLedger
+from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told
+from batchchat.records import Usage
+
+
+def opening(tmp_path, **more):
+    return DeskOpening(
+        **{
+            "rates": (),
+            "burst": 1,
+            "tokens_per_minute": None,
+            "budget_usd": None,
+            "rules": {},
+            "memory": str(tmp_path / "desk"),
+            **more,
+        }
+    )
+
+
+def failed(n, error=None, answers=0):
+    return FailedPrompt(f"q-{n}", None if error is None else CarriedError.of(error), answers)
+
+
+def told(worker=1, life="a", failures=(), **figures):
+    return Told(worker=worker, life=life, figures=Figures(**figures), failures=tuple(failures))
+
+
+@pytest.mark.parametrize("workers", [1, 2, 7])
+@pytest.mark.parametrize("limit", ["0.5", "3", "20"])
+@pytest.mark.parametrize("seed", range(4))
+async def test_the_budget_is_never_exceeded_and_is_used_up(tmp_path, workers, limit, seed):
+    """However requests of many workers come and go, holds and costs together stay within the budget of all, and what
+    is left in the end is less than one request takes."""
+    chance = random.Random(seed)
+    desk = Desk(opening(tmp_path, budget_usd=float(limit)))
+    over: list[str] = []
+    budgets = [DeskBudget(Decimal(limit), over.append, desk=desk, life=lambda n=n: f"w{n}") for n in range(workers)]
+
+    async def hear():
+        revision = -1
+        while True:
+            word = await desk.hear(revision)
+            revision = word.revision
+            for budget in budgets:
+                budget.short(word.give_back)
+
+    total = lambda: sum(b._cost + b._held for b in budgets)  # noqa: E731
+
+    class Price:
+        def cost(self, usage):
+            return Decimal(usage.output_tokens) / 100
+
+    async def ask(budget):
+        while not over:
+            held = await budget.hold(Decimal("0.1"), alone=Decimal("0.02"))
+            assert total() <= Decimal(limit)
+            await asyncio.sleep(chance.random() / 1000)
+            budget.spend(Usage(output_tokens=chance.randint(1, 9 if held > Decimal("0.05") else 2)), Price(), "m")
+            budget.release(held)
+
+    tasks = [asyncio.create_task(ask(budget)) for budget in budgets for _ in range(3)]
+    tasks.append(asyncio.create_task(hear()))
+    async with asyncio.timeout(20):
+        while not over:
+            await asyncio.sleep(0.001)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    assert Decimal(limit) - Decimal("0.1") <= total() <= Decimal(limit)
+    assert "allows no further request" in over[0]
+
+
+def test_what_a_dead_worker_was_granted_counts_as_spent():
+    """It may have spent it; and a desk that comes again knows what it granted."""
+    ledger = BudgetLedger(Decimal(1), {"before": Decimal("0.25")})
+    ledger.ask(BudgetAsk(life="a", number=1, have=Decimal(0), spent=Decimal(0), want=Decimal("0.5"), holds=0))
+    assert ledger.grants()["a"].usd == Decimal("0.5")
+    ledger.lost("a")
+    ledger.ask(
+        BudgetAsk(life="b", number=1, have=Decimal(0), spent=Decimal(0), want=Decimal("0.3"), alone=Decimal("0.3"))
+    )
+    assert ledger.grants()["b"].exhausted
+
+
+@pytest.mark.parametrize("lives", [1, 2])
+async def test_failures_of_all_workers_count_together(tmp_path, lives):
+    """``max_failures`` is one number, also where the desk was started anew meanwhile."""
+    desk = Desk(opening(tmp_path, rules={"max_failures": 5}))
+    await desk.tell(told(1, "a", [failed(n) for n in range(3)], failed=3))
+    if lives == 2:
+        desk = Desk(opening(tmp_path, rules={"max_failures": 5}))
+    word = await desk.tell(told(2, "b", [failed(n) for n in range(2)], failed=2))
+    assert word.stage == GO
+    word = await desk.tell(told(1, "a", [failed(9)], failed=4))
+    assert word.stage == DRAIN
+    sight = await desk.look()
+    assert (sight.stop.kind, sight.stop.message) == ("limit", "6 prompts failed, more than --max-failures 5")
+
+
+async def test_refusals_in_a_row_are_in_a_row_over_all(tmp_path):
+    """Three workers with one refusal each have met three; an answer between them starts anew."""
+    desk = Desk(opening(tmp_path))
+    refused = AuthError("the key was refused")
+    await desk.tell(told(1, "a", [failed(1, refused)]))
+    await desk.tell(told(2, "b", [failed(2, refused), failed(3, refused, answers=1)]))
+    assert (await desk.look()).stop is None
+    await desk.tell(told(3, "c", [failed(4, refused)]))
+    await desk.tell(told(1, "a", [failed(5, refused)]))
+    assert (await desk.look()).stop.message.startswith("3 prompts in a row met: auth")
+
+
+async def test_figures_of_every_life_of_a_worker_add_up(tmp_path):
+    """What a worker did before it died stays counted, also by a desk that comes again; it has nothing on the wire."""
+    desk = Desk(opening(tmp_path))
+    await desk.tell(told(1, "a", requests=5, in_flight=3, attempts={"answered": 2}))
+    await desk.tell(told(2, "b", requests=7, in_flight=1, attempts={"answered": 6, "server": 1}))
+    await desk.tell(told(1, "c", requests=1, in_flight=1))
+    figures = (await desk.look()).figures
+    assert (figures.requests, figures.in_flight, figures.attempts) == (13, 2, {"answered": 8, "server": 1})
+    again = await Desk(opening(tmp_path)).look()
+    assert again.figures.requests >= 12
+
+
+async def test_a_word_reaches_those_who_wait_for_it(tmp_path):
+    """Stage and end of the input are heard at once; a notice is told once for all workers."""
+    desk = Desk(opening(tmp_path))
+    first = await desk.hear(-1)
+    waiting = asyncio.create_task(desk.hear(first.revision))
+    await asyncio.sleep(0)
+    await desk.set_stage(DRAIN, True)
+    word = await waiting
+    assert (word.stage, word.all_cut) == (DRAIN, True)
+    for life in "ab":
+        await desk.tell(Told(worker=1, life=life, figures=Figures(), notices=(("a sentence", 0),)))
+    assert (await desk.look()).notices == (("a sentence", 0),)
+    assert (await desk.look()).notices == ()
+
+
+async def test_one_worker_gets_the_nonce_for_all(tmp_path):
+    """The others wait for it; where that one dies, the next is to get it."""
+    desk = Desk(opening(tmp_path))
+    first, second, third = (DeskNonce(desk, lambda life=life: life) for life in "abc")
+    for number, life in enumerate("abc"):
+        await desk.tell(told(number, life))
+    assert await first.take((), 100) is None
+    others = [asyncio.create_task(each.take((), 100)) for each in (second, third)]
+    await asyncio.sleep(0)
+    await desk.lost(0)
+    assert await others[0] is None
+    second.keep("n0nce", 1.0)
+    value, age_s = await others[1]
+    assert (value, 1.0 <= age_s < 60) == ("n0nce", True)
+    assert await third.take({"n0nce"}, 100) is None  # it was refused: somebody has to get another
+
+
+def test_an_error_keeps_what_decides_about_it():
+    """Type, words and whether it stops a run travel to the desk."""
+    error = CarriedError.of(ServerError("gone", status=502, stops_run=True)).error()
+    assert (error.type, error.message, error.status, error.stops_run) == ("server", "gone", 502, True)
