@@ -6,7 +6,10 @@ ifeq ($(OS),Windows_NT)
 BIN := $(VENV)/Scripts
 endif
 
-.PHONY: run test check fmt docs dist compat bench bench-peers chaos fuzz audit clean
+# Modules that no process keeps compiled are compiled by each of the thousands that tests start.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: run test check fmt docs dist compat bench simulate bench-peers chaos cluster servers fuzz audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -17,9 +20,12 @@ help:
 	@echo "make dist   build the wheel and the source archive into dist"
 	@echo "make compat run tests with the lowest versions of the libraries, and with other versions of Python; SLICE=quick narrows it"
 	@echo "make chaos  attack every promise and write the table of docs/reliability.md; CASE=, SEED=, TRY_SEED= narrow it"
+	@echo "make cluster lose nodes of a Ray cluster in the middle of a run"
+	@echo "make servers run against an OpenAI-compatible proxy that takes long to install"
 	@echo "make audit  look the locked versions up among known vulnerabilities"
 	@echo "make fuzz   feed every parser hostile bytes; TARGET=, SECONDS= (60 for each) narrow it"
 	@echo "make bench  measure cost, pacing, memory and write the tables of docs/performance.md; ONLY=, FULL=1, ROUNDS= narrow or widen it"
+	@echo "make simulate  one limit over 1,000 workers in virtual time, and write the tables of docs/scaling.md; ONLY= narrows it"
 	@echo "make bench-peers  install other tools for make bench to compare with; PEERS= names some"
 
 $(VENV)/.run: pyproject.toml
@@ -48,10 +54,10 @@ run: $(VENV)/.run
 check test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
-	$(BIN)/mypy
+	@$(BIN)/pytest -n 0 --collect-only >/dev/null & $(BIN)/mypy && wait # so that no worker need compile the tests
 	$(BIN)/lint-imports
-	$(BIN)/pytest --ignore=tests/chaos/test_slice.py
-	$(BIN)/pytest -n 2 tests/chaos/test_slice.py
+	$(BIN)/pytest -m "not clocked and not slow"
+	$(BIN)/pytest -m "clocked and not slow" -n 2
 
 fmt: $(VENV)/.test
 	$(BIN)/ruff format .
@@ -66,14 +72,28 @@ dist: $(VENV)/.test
 compat: $(VENV)/.test
 	@.ci/compat $(or $(SLICE),whole)
 
-bench: $(VENV)/.test
-	$(BIN)/python -m tests.bench $(ONLY) --rounds $(or $(ROUNDS),3) $(if $(FULL),--full) --write
+$(VENV)/plain/.done: pyproject.toml $(VENV)/.run
+	@$(PYTHON) -m venv $(VENV)/plain
+	@$(VENV)/plain/bin/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+bench: $(VENV)/.test $(VENV)/plain/.done
+	BENCH_PYTHON=$(CURDIR)/$(VENV)/plain/bin/python $(BIN)/python -m tests.bench $(ONLY) --rounds $(or $(ROUNDS),3) $(if $(FULL),--full) --write
+
+simulate: $(VENV)/.test
+	$(BIN)/python -m tests.bench.desk_simulation $(ONLY) --write
 
 bench-peers: $(VENV)/.test
 	@$(BIN)/python -m tests.bench.peers.registry $(PEERS)
 
 chaos: $(VENV)/.test
 	$(BIN)/python -m tests.chaos $(CASE) --seed $(or $(SEED),1) $(if $(TRY_SEED),--try-seed $(TRY_SEED)) $(if $(CASE),,--write)
+
+cluster: $(VENV)/.test
+	$(BIN)/pytest -n 0 -m slow tests/process/test_ray_nodes.py
+
+servers: $(VENV)/.test
+	$(BIN)/pytest -n 0 -m slow tests/process/test_openai_real_servers.py
 
 audit:
 	@PYTHON=$(PYTHON) .ci/audit

@@ -19,7 +19,7 @@ class Collector:
         self.behaviour = behaviour
         self.url = ""
         self.spans: list[dict[str, Any]] = []
-        self.points: dict[str, list[dict[str, Any]]] = {}
+        self._of_instances: dict[str, dict[str, list[dict[str, Any]]]] = {}
         self.resources: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.bodies: list[bytes] = []
@@ -38,14 +38,23 @@ class Collector:
                     self.spans += [_span(span) for span in scope.spans]
             return
         assert path == "/v1/metrics", path
-        # Counts are cumulative: the latest export tells them all.
-        self.points = {}
+        # Counts are cumulative: the latest export of an instance tells all of its.
         for found in ExportMetricsServiceRequest.FromString(body).resource_metrics:
             self.resources.append(plain(found.resource.attributes))
+            points = self._of_instances[self.resources[-1]["service.instance.id"]] = {}
             for scope in found.scope_metrics:
                 for metric in scope.metrics:
                     data = getattr(metric, metric.WhichOneof("data"))
-                    self.points[metric.name] = [_point(point) for point in data.data_points]
+                    points[metric.name] = [_point(point) for point in data.data_points]
+
+    @property
+    def points(self) -> dict[str, list[dict[str, Any]]]:
+        """Points of each metric, of all instances."""
+        found: dict[str, list[dict[str, Any]]] = {}
+        for points in self._of_instances.values():
+            for name, values in points.items():
+                found.setdefault(name, []).extend(values)
+        return found
 
 
 def _span(span: Any) -> dict[str, Any]:

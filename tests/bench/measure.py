@@ -22,6 +22,8 @@ from tests.bench.peers.registry import PEERS, python_of
 __all__ = ["Cost", "Measured", "client", "lean", "measure", "ours", "run_command", "serving", "write_prompts"]
 
 ROOT = Path(__file__).parents[2]
+# Of an environment with batchchat alone, as it is installed without extras; tests have them all.
+_PLAIN = os.environ.get("BENCH_PYTHON") or sys.executable
 _ASKED = re.compile(r'id=(\d{9})|"id": ?"(\d{9})"|"index": ?(\d+)')
 _REPLY = re.compile(r"R(\d{9})((?: [a-z]+)*)( END)?")
 
@@ -95,14 +97,14 @@ def write_prompts(path: Path, count: int) -> Path:
 
 
 def lean(provider: str = "openai", *, processes: int = 1) -> list[str]:
-    """The yardstick's command, to which ``client`` adds the rest."""
-    return [sys.executable, "-m", "tests.bench.lean", "--provider", provider, "--processes", str(processes)]
+    """The yardstick's command, to which ``measure`` adds the rest."""
+    return [_PLAIN, "-m", "tests.bench.lean", "--provider", provider, "--processes", str(processes)]
 
 
-def ours(provider: str = "openai", *more: str) -> list[str]:
-    """batchchat's command, to which ``client`` adds the rest."""
+def ours(provider: str = "openai", *more: str, python: str = _PLAIN) -> list[str]:
+    """batchchat's command, to which ``measure`` adds the rest."""
     model = ["--model", "canned"] if provider == "openai" else []
-    return [sys.executable, "-m", "batchchat", "run", "--provider", provider, "--quiet", *model, *more]
+    return [python, "-m", "batchchat", "run", "--provider", provider, "--quiet", *model, *more]
 
 
 def client(name: str) -> list[str]:

@@ -16,7 +16,7 @@ _FIXED, _FEW = (8, 16, 32), (32,)
 
 def processes(plan: Plan) -> list[Table]:
     """W1 by one process and by two: prompts a second, as CPU alone does not tell of cores."""
-    count = 10_000
+    count = 40_000
     rows = []
     for provider in ("openai", "ai-engine"):
         commands = {

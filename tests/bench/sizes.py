@@ -14,6 +14,7 @@ from tests.bench.workloads import Plan, median, share
 
 __all__ = ["long_answers", "memory", "resume", "start"]
 
+_PROVIDER = ("--provider", "openai", "--model", "canned")
 _READ = "import orjson, sys\nfor line in open(sys.argv[1], 'rb'): orjson.loads(line)"
 
 
@@ -49,32 +50,60 @@ def resume(plan: Plan) -> list[Table]:
             run_command([*ours(), str(prompts), "-o", str(results), *where, "--fsync", "never"], work, 1800)
             run_command([*ours(), str(one), "-o", str(few), *where], work)
             size_mb = results.stat().st_size / 1e6
-            read, status = [sys.executable, "-c", _READ], [sys.executable, "-m", "batchchat", "status"]
+            jobs = _jobs(work, prompts, results, one, few, where)
             commands = {
-                "": [*read, str(few)],
-                "read by orjson": [*read, str(results)],
-                "run, nothing in the results": [*ours(), str(one), "-o", str(few), *where],
-                "run, one prompt of these": [*ours(), str(one), "-o", str(results), *where],
-                "run, all prompts again": [*ours(), str(prompts), "-o", str(results), *where],
-                "status of nothing": [*status, str(few)],
-                "status": [*status, str(results)],
+                "": [sys.executable, "-c", _READ, str(few)],
+                "read by orjson": [sys.executable, "-c", _READ, str(results)],
             }
+            for name, (idle, command) in jobs.items():
+                commands |= {f"{name}, of one line": idle, name: command}
             found = _in_turns(plan, commands, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
     plain_s = found["read by orjson"][0] - found[""][0]
     rows = []
-    for name, idle in (
-        ("read by orjson", ""),
-        ("run, one prompt of these", "run, nothing in the results"),
-        ("run, all prompts again", "run, nothing in the results"),
-        ("status", "status of nothing"),
-    ):
+    for name in ("read by orjson", *jobs):
+        idle = "" if name == "read by orjson" else f"{name}, of one line"
         spent_s = found[name][0] - found[idle][0]
         rows.append([name, f"{spent_s:.2f}", f"{spent_s / plain_s:.2f}", f"{found[name][1]:.0f}"])
     note = "CPU beyond that of the same with one line, beside a loop that parses each line; nothing is sent."
     columns = ["what", "CPU s", "to the plain read", "memory MB"]
-    return [Table(f"Results of {count:,} answers, {size_mb:,.0f} MB, opened again", note, columns, rows)]
+    return [Table(f"Results of {count:,} answers, {size_mb:,.0f} MB, read again", note, columns, rows)]
+
+
+def _jobs(
+    work: Path, prompts: Path, results: Path, one: Path, few: Path, where: list[str]
+) -> dict[str, tuple[list[str], list[str]]]:
+    """What is done with results: the command for one line, and that for all."""
+    batchchat, as_json = [sys.executable, "-m", "batchchat"], ["--format", "json"]
+
+    def run(source: Path, stored: Path) -> list[str]:
+        return [*ours(), str(source), "-o", str(stored), *where]
+
+    def check(source: Path, stored: Path) -> list[str]:
+        return [*batchchat, "check", str(source), "-o", str(stored), *where[:2], *_PROVIDER]
+
+    def convert(source: Path | str, target: str, *more: str) -> tuple[list[str], list[str]]:
+        little = few if source is results else work / f"few.{source}"
+        return tuple(
+            [*batchchat, "convert", "--quiet", "--force", *more, str(given), str(work / made)]
+            for given, made in ((little, f"few.{target}"), (work / source, target))
+        )  # type: ignore[return-value]
+
+    return {
+        "run, one prompt of these": (run(one, few), run(one, results)),
+        "run, all prompts again": (run(one, few), run(prompts, results)),
+        "check of the prompts": (check(one, work / "none.jsonl"), check(prompts, work / "none.jsonl")),
+        "status": ([*batchchat, "status", str(few)], [*batchchat, "status", str(results)]),
+        "report": ([*batchchat, "report", str(few), *as_json], [*batchchat, "report", str(results), *as_json]),
+        "convert to CSV": convert(results, "table.csv"),
+        "convert to Parquet": convert(results, "table.parquet"),
+        "convert to OpenAI's batch form": convert(results, "batch.jsonl", "--to", "openai-batch"),
+        "convert to prompts": convert(results, "prompts.jsonl.again", "--to", "prompts"),
+        "convert from CSV": convert("table.csv", "from-table.jsonl"),
+        "convert from Parquet": convert("table.parquet", "from-parquet.jsonl"),
+        "convert from OpenAI's batch form": convert("batch.jsonl", "from-batch.jsonl", "--to", "flat"),
+    }
 
 
 def start(plan: Plan) -> list[Table]:
@@ -159,6 +188,8 @@ def _in_turns(
         plan.tell(f"round {number + 1}")
         for name, command in commands.items():
             costs[name].append(run_command(command, work, 600, quiet=True))
+            if costs[name][-1].exit:
+                raise RuntimeError(f"{name} ended with {costs[name][-1].exit}: {(work / 'log.txt').read_text()[-500:]}")
     return {
         name: (median([cost.cpu_s for cost in found]), median([cost.rss_mb for cost in found]))
         for name, found in costs.items()

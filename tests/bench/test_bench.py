@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.bench.__main__ import PAGE, WORKLOADS
+from tests.bench.__main__ import PAGE, PAGES, WORKLOADS
 from tests.bench.canned import Behaviour, expected_reply, ideal_makespan_s, latency_s
 from tests.bench.measure import lean, measure, ours, run_command, serving
 from tests.bench.page import bars_of, draw_bars, write_section
@@ -90,7 +90,7 @@ def test_page_has_a_place_for_every_workload_and_only_that_is_rewritten(tmp_path
     page = tmp_path / "page.md"
     page.write_text(PAGE.read_text())
     table = Table("T", "Note.", ["client", "ms"], [["batchchat", "1.50"], ["lean", "1,000.25"]])
-    for name in WORKLOADS:
+    for name in (name for name in WORKLOADS if name not in PAGES):
         before = page.read_text()
         write_section(page, name, [table])
         after = page.read_text()

@@ -30,6 +30,7 @@ class Case:
         tries: How often the suite tries it, each time with another seed.
         in_test: How many of these tries ``make test`` makes; 0 for none.
         within_s: Seconds in which one try has to be over on a busy machine.
+        limits: Whether limits are judged by the server's clock.
     """
 
     name: str
@@ -39,16 +40,19 @@ class Case:
     tries: int
     in_test: int
     within_s: float
+    limits: bool
 
 
-def case(group: str, fault: str, *, tries: int = 1, in_test: int = 0, within_s: float = 120) -> Callable:
+def case(
+    group: str, fault: str, *, tries: int = 1, in_test: int = 0, within_s: float = 120, limits: bool = False
+) -> Callable:
     """Registers the function as what does the fault to a world; see ``Case``."""
 
     def register(attack: Callable[["World"], None]) -> Callable[["World"], None]:
         name = attack.__name__
         assert group in GROUPS, group
         assert name not in _cases, f"two cases are called {name}"
-        _cases[name] = Case(name, group, fault, attack, tries, in_test, within_s)
+        _cases[name] = Case(name, group, fault, attack, tries, in_test, within_s, limits)
         return attack
 
     return register

@@ -7,10 +7,14 @@ from tests.chaos.suite import seed_of, try_case
 
 pytestmark = [pytest.mark.process, pytest.mark.timeout(240)]
 
-SLICE = [(case, number) for case in all_cases() for number in range(case.in_test)]
+SLICE = [
+    pytest.param(case, number, id=f"{case.name}-{number}", marks=pytest.mark.clocked if case.limits else ())
+    for case in all_cases()
+    for number in range(case.in_test)
+]
 
 
-@pytest.mark.parametrize(("case", "number"), SLICE, ids=[f"{case.name}-{number}" for case, number in SLICE])
+@pytest.mark.parametrize(("case", "number"), SLICE)
 def test_fault_breaks_no_promise(case: Case, number: int) -> None:
     tried = try_case(case, seed_of(1, case.name, number))
     if tried.unavailable is not None:

@@ -136,7 +136,8 @@ def job_file(folder: Path, key: str, text: str) -> str:
 def test_table_above_holds_every_option_with_a_value() -> None:
     valued = {parameter.opts[-1] for parameter in run_command.params
               if isinstance(parameter, click.Option) and not parameter.is_flag and not parameter.count}  # fmt: skip
-    assert valued - set(NAMES) == {"--header", "--param", "--matrix", "--job", "--log-format", "--show", "--env-file"}
+    assert valued - set(NAMES) == {"--header", "--param", "--matrix", "--job", "--log-format", "--show", "--env-file",
+                                    "--engine", "--ray-address", "--workers"}  # fmt: skip
 
 
 @pytest.mark.parametrize(("option", "text", "other", "key", "value", "default"), OPTIONS, ids=NAMES)

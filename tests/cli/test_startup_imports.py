@@ -17,12 +17,12 @@ _LINE = re.compile(r"import time: +\d+ \| +\d+ \| +(\S+)")
 
 # What has a purpose, but none for a run without a job file, a rate, a template or a file that is compressed.
 SELDOM = {
-    "dotenv", "filelock", "importlib.metadata", "jinja2", "jmespath", "jsonschema", "keyring",
-    "multiprocessing", "opentelemetry", "prometheus_client", "pyarrow", "pydantic", "rich", "sqlite3", "stamina",
+    "botocore", "dotenv", "filelock", "fsspec", "importlib.metadata", "jinja2", "jmespath", "jsonschema", "keyring",
+    "multiprocessing", "opentelemetry", "prometheus_client", "pyarrow", "pydantic", "rich", "s3fs", "sqlite3", "stamina",
     "tenacity", "yaml", "zoneinfo", "zstandard", "batchchat.checking", "batchchat.devserver",
     "batchchat.forms", "batchchat.hostlimits", "batchchat.job_schema", "batchchat.job_yaml", "batchchat.local",
     "batchchat.parquet_values", "batchchat.providers.chatgpt4online", "batchchat.providers.local", "batchchat.streaming",
-    "batchchat.templates",
+    "batchchat.templates", "batchchat.mirrors", "batchchat.storage.store",
 }  # fmt: skip
 # What only a run needs.
 HEAVY = {"aiohttp", "asyncio", "msgspec", "orjson", "ssl", "uvloop"}

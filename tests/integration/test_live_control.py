@@ -70,11 +70,15 @@ async def test_status_tells_what_only_the_run_knows(started) -> None:
         async with asyncio.timeout(30):
             while True:
                 await asyncio.sleep(0.05)
+                met = len(server.requests)
                 live = await tell(results, STATUS)
                 if live.attempts.get("timeout") and live.in_flight:
                     break
+            # what the run has sent may still be on its way to the server
+            while len(server.requests) < live.requests:
+                await asyncio.sleep(0.01)
         assert (live.state, live.total, live.rates) == ("running", 40, ("1000/s",))
-        assert live.requests == len(server.requests)
+        assert met <= live.requests
         assert 1 <= len(live.slow) <= 5
         oldest = live.slow[0]
         assert str(oldest.id).startswith("q-")

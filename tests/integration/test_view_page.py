@@ -19,7 +19,7 @@ sync_api = pytest.importorskip("playwright.sync_api")
 CHROMIUM = next(
     (found for name in ("chromium", "chromium-browser", "google-chrome") if (found := shutil.which(name))), None
 )
-MANY = int(os.environ.get("BATCHCHAT_VIEW_ROWS", "200000"))
+MANY = int(os.environ.get("BATCHCHAT_VIEW_ROWS", "60000"))
 ROW = "#grid .space .row:not(.waiting):not([hidden])"
 HOSTILE = (
     "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">\n\n"

@@ -22,7 +22,7 @@ from tests.runs import (
     write_prompts,
 )
 
-pytestmark = pytest.mark.process
+pytestmark = [pytest.mark.clocked, pytest.mark.process]
 
 # A request may take a while to be read by a server on a busy machine; a limit that is not shared is exceeded by far.
 _JITTER_S = 0.3

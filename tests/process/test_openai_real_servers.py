@@ -27,14 +27,15 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
         yield server
 
 
-@pytest.fixture(scope="module", params=["llama.cpp", "litellm"])
-def service(request: Any, llama: Llama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Llama]:
+# It takes a minute to install and to start, once for each worker of the tests.
+SLOW_TO_COME = pytest.mark.slow
+
+
+@pytest.fixture(scope="module", params=["llama.cpp", pytest.param("litellm", marks=SLOW_TO_COME)])
+def service(request: Any, llama: Llama) -> Llama:
     """Both services, by one address and key."""
-    if request.param == "llama.cpp":
-        yield llama
-        return
-    with litellm_proxy(litellm_environment(), tmp_path_factory.mktemp("litellm"), llama) as server:
-        yield server
+    served: Llama = llama if request.param == "llama.cpp" else request.getfixturevalue("litellm")
+    return served
 
 
 def ask(service: Llama, folder: Path, lines: list[dict[str, Any]], *more: str, **keys: str) -> tuple[int, str]:
@@ -195,6 +196,7 @@ def litellm(llama: Llama, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         yield server
 
 
+@SLOW_TO_COME
 def test_a_model_that_litellm_does_not_have_stops_the_run(litellm: Llama, tmp_path: Path) -> None:
     lines = [{"prompt": f"question {number}"} for number in range(12)]
     code, err = ask(litellm, tmp_path, lines, "--model", "no-such-model", "--concurrency", "2")
@@ -204,6 +206,7 @@ def test_a_model_that_litellm_does_not_have_stops_the_run(litellm: Llama, tmp_pa
     assert "no-such-model" in failed[0]["error"]["message"]
 
 
+@SLOW_TO_COME
 def test_a_service_behind_litellm_that_is_away_is_asked_again(litellm: Llama, tmp_path: Path) -> None:
     code, err = ask(litellm, tmp_path, [{"prompt": "Hi"}], "--model", "away", "--retries", "1")
     assert code == 1, err
@@ -211,6 +214,7 @@ def test_a_service_behind_litellm_that_is_away_is_asked_again(litellm: Llama, tm
     assert (failed["error"]["retryable"], failed["attempts"]) == (True, 2), failed["error"]
 
 
+@SLOW_TO_COME
 def test_a_rate_limit_of_litellm_is_one(litellm: Llama, tmp_path: Path) -> None:
     code, err = ask(litellm, tmp_path, [{"prompt": "Hi"}], "--model", "limited", "--retries", "0")
     assert code == 1, err

@@ -129,6 +129,7 @@ def test_second_signal_ends_at_once(tmp_path: Path) -> None:
         assert not [pid for pid in children if is_running(pid)]
 
 
+@pytest.mark.clocked
 @both
 def test_rate_holds_over_all_processes(tmp_path: Path, provider: str) -> None:
     """A rate that is not shared would be exceeded by four."""
@@ -287,7 +288,7 @@ def test_stopped_child_is_silence_and_is_replaced(tmp_path: Path) -> None:
         assert code == 0, err
         assert "Traceback" not in err
         assert not [pid for pid in children if is_running(pid)]
-        assert server.asked().total() > 60
+        assert server.asked().total() >= 60  # more, if any of its requests was on the wire
     assert_all_answered(tmp_path / "out.jsonl", range(60))
     assert json.loads((tmp_path / "out.run.json").read_text())["attempts"]["timeout"] > 0
 

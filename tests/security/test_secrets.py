@@ -28,8 +28,10 @@ KEY, VALUE, PASSWORD, QUERY, NONCE = (
     "tok/en+0f&header",
     "pa/ss+w0rd%x",
     "qu3ry+secret",
-    "n0nce+abc/def",
+    "n0nceabcdef",
 )
+# Of the answers, the last ones, which send a client elsewhere.
+_MOVES = 2
 SECRETS = (KEY, VALUE, PASSWORD, QUERY, NONCE)
 
 SPELLINGS: dict[str, Callable[[str], str]] = {
@@ -75,8 +77,6 @@ def answers(told: str) -> list[bytes]:
         response(400, told.encode(), f"X-Told: {told}", f"Retry-After: {told}", f"Set-Cookie: a={told}"),
         response(200, told.encode()),
         response(200, json.dumps({told: told}).encode()),
-        response(302, b"", location),
-        response(308, b"", location),
         stream(*deltas),  # cut: what had arrived is the error's partial text
         stream(*lives),
         stream(*deltas, {"error": {"message": told, "code": 500}}),
@@ -87,6 +87,9 @@ def answers(told: str) -> list[bytes]:
         f"HTTP/1.1 200 OK\r\n{told}\r\n\r\n".encode(),
         f"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: 99\r\n\r\n{told}".encode(),
         b"",
+        # Last, as a chat that moves away asks this service nothing more.
+        response(302, b"", location),
+        response(308, b"", location),
     ]
 
 
@@ -159,7 +162,7 @@ async def test_nothing_secret_is_told_whatever_a_service_repeats(tmp_path: Path,
         count = len(given)
         folder = tmp_path / str(number)
         folder.mkdir()
-        async with echoing(given) as (echo, address):
+        async with echoing(given) as (_echo, address):
             user = f"me:{quote(PASSWORD, safe='')}@"
             provider: dict[str, Any] = {"name": protocol, "headers": {"X-Auth": "Token ${HEADER}"}}
             if protocol == "openai":
@@ -175,7 +178,7 @@ async def test_nothing_secret_is_told_whatever_a_service_repeats(tmp_path: Path,
         sent = {"openai": (KEY, VALUE, QUERY, PASSWORD), "ai-engine": (VALUE, NONCE, PASSWORD)}[protocol]
         if secret in sent:
             assert found(told) == [], (secret, found(told))
-        assert echo.seen
+        assert len(given) < _MOVES, f"{len(given)} of {count} answers were never asked for"
 
 
 async def test_answer_is_stored_as_it_came(tmp_path: Path) -> None:
@@ -223,7 +226,7 @@ async def test_job_with_a_secret_in_the_wrong_place_is_refused_without_it(
     write_prompts(tmp_path / "in.jsonl", 1)
     (tmp_path / "job.yaml").write_text(lines.replace("KEY", KEY) + "\n")
     done = subprocess.run(
-        [*BATCHCHAT, command, "in.jsonl", "-j", "job.yaml", "-o", "out.jsonl", *(["-vv"] if command == "run" else [])],
+        [*BATCHCHAT, command, "in.jsonl", "-j", "job.yaml", "-o", "out.jsonl", *(["-vv", "--retries", "0"] if command == "run" else [])],
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=60,
     )  # fmt: skip
     if command == "run":

@@ -14,8 +14,8 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 LOWEST = ROOT / ".ci" / "lowest.lock"
 NEWEST = ROOT / ".ci" / "requirements.lock"
-# A model's runtime and data frames are many megabytes, and little of the code.
-NOT_TESTED_AT_THEIR_LOWEST = {"local", "pandas", "polars"}
+# A model's runtime, data frames and clusters are many megabytes, and little of the code.
+NOT_TESTED_AT_THEIR_LOWEST = {"local", "pandas", "polars", "ray"}
 
 
 def pins(lock: Path) -> dict[str, set[Version]]:

@@ -37,7 +37,7 @@ def killed_anywhere(world: World) -> None:
         world.finish()
 
 
-@case("death", "SIGKILL under a rate", tries=4, in_test=1)
+@case("death", "SIGKILL under a rate", tries=4, in_test=1, limits=True)
 def killed_under_a_rate(world: World) -> None:
     world.write_prompts(PROMPTS)
     world.rates = [(world.rng.choice([30, 40, 60]), 1.0)]

@@ -52,7 +52,13 @@ def expect_errors(world: World, kinds: dict[str, set[str]]) -> None:
     world.judge(failed=set(kinds))
 
 
-@case("network", "connections cut by FIN or RST at a random byte of the answer, or before it", tries=3, in_test=1)
+@case(
+    "network",
+    "connections cut by FIN or RST at a random byte of the answer, or before it",
+    tries=3,
+    in_test=1,
+    limits=True,
+)
 def cut_at_any_byte(world: World) -> None:
     """Two thirds of the first and a third of the second attempts; what comes after the terminal event may be lost."""
     world.write_prompts(PROMPTS)
@@ -151,6 +157,7 @@ def dripping(world: World) -> None:
     tries=2,
     in_test=1,
     within_s=240,
+    limits=True,
 )
 def crashed_and_restarted(world: World) -> None:
     """The first is not even there when the run starts; each knows nothing of the nonces before it."""
@@ -189,7 +196,7 @@ def restarted_in_order(world: World) -> None:
     world.judge()
 
 
-@case("network", "idle connections that close just as the next request goes out", tries=3, in_test=1)
+@case("network", "idle connections that close just as the next request goes out", tries=3, in_test=1, limits=True)
 def keep_alive_race(world: World) -> None:
     """Some close when the request is here, unread or read, with and without RST; no prompt is answered twice."""
     world.write_prompts(PROMPTS)

@@ -33,7 +33,9 @@ def name_comes_late(world: World) -> None:
         world.judge()
 
 
-@case("network", "the name moves to another address in mid-run and the old one refuses", tries=3, in_test=1)
+@case(
+    "network", "the name moves to another address in mid-run and the old one refuses", tries=3, in_test=1, limits=True
+)
 def name_moves(world: World) -> None:
     """No connection to the old address is left, so that every request needs a new one."""
     world.write_prompts(PROMPTS)

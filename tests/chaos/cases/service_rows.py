@@ -83,6 +83,7 @@ async def _say(ask: Ask, row: str, rows: dict[str, str]) -> None:
     "AI Engine's failures that pass, as captured but for a shorter wait, between good answers",
     tries=3,
     in_test=1,
+    limits=True,
 )
 def rows_that_pass(world: World) -> None:
     """Provider limits and faults, PHP faults, gateways, cuts, empty answers: all are asked again and answered."""
@@ -102,7 +103,13 @@ def rows_that_pass(world: World) -> None:
         world.judge()
 
 
-@case("service", "AI Engine's refusals of one prompt, each as captured, between good answers", tries=2, in_test=1)
+@case(
+    "service",
+    "AI Engine's refusals of one prompt, each as captured, between good answers",
+    tries=2,
+    in_test=1,
+    limits=True,
+)
 def rows_that_refuse_a_prompt(world: World) -> None:
     _of_ai_engine(world)
     ids = world.rng.sample(sorted(world.prompts), len(FAILED))
@@ -134,7 +141,7 @@ def rows_that_stop(world: World) -> None:
         _stopped_by(world, row)
 
 
-@case("service", "a quota that ends in mid-run, then is there again", tries=2, in_test=1)
+@case("service", "a quota that ends in mid-run, then is there again", tries=2, in_test=1, limits=True)
 def quota_ends(world: World) -> None:
     _stopped_by(world, world.rng.choice(["52s-limit", "v253-52s-limit"]))
 
@@ -163,7 +170,7 @@ def _stopped_by(outer: World, row: str) -> None:
     outer.verdict += world.verdict
 
 
-@case("service", "nonces refused at random moments, each way as captured", tries=3, in_test=1)
+@case("service", "nonces refused at random moments, each way as captured", tries=3, in_test=1, limits=True)
 def rows_that_refresh(world: World) -> None:
     """Every chat that carries an old nonce is refused; a refusal costs no attempt, and one fetch serves all."""
     _of_ai_engine(world)

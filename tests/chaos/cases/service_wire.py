@@ -37,7 +37,9 @@ def odd_but_whole(world: World) -> None:
         world.judge()
 
 
-@case("service", "answers that are no HTTP or lie about their length, between good ones", tries=3, in_test=1)
+@case(
+    "service", "answers that are no HTTP or lie about their length, between good ones", tries=3, in_test=1, limits=True
+)
 def no_answers(world: World) -> None:
     """Each for good with one prompt and once with another: no prompt's failure touches its neighbours."""
     world.write_prompts(PROMPTS)
@@ -151,7 +153,7 @@ def _run_and_measure(world: World, codes: set[int]) -> int:
     return peak
 
 
-@case("service", "a second answer behind the first, for a prompt that was not asked", tries=3, in_test=1)
+@case("service", "a second answer behind the first, for a prompt that was not asked", tries=3, in_test=1, limits=True)
 def smuggled(world: World) -> None:
     """Whole, in part or thrice, or a 408 on an idle connection: it never becomes another prompt's answer."""
     world.write_prompts(PROMPTS)
@@ -176,7 +178,13 @@ def smuggled(world: World) -> None:
         world.judge()
 
 
-@case("service", "events behind the end, a second end, the end of another prompt behind it", tries=2, in_test=1)
+@case(
+    "service",
+    "events behind the end, a second end, the end of another prompt behind it",
+    tries=2,
+    in_test=1,
+    limits=True,
+)
 def more_behind_the_end(world: World) -> None:
     """The first terminal event is the answer."""
     world.write_prompts(PROMPTS)
@@ -194,7 +202,13 @@ def more_behind_the_end(world: World) -> None:
         world.judge()
 
 
-@case("service", "pages instead of answers, with 200, 403 and 503, at the start and in mid-run", tries=3, in_test=1)
+@case(
+    "service",
+    "pages instead of answers, with 200, 403 and 503, at the start and in mid-run",
+    tries=3,
+    in_test=1,
+    limits=True,
+)
 def walls(world: World) -> None:
     """A few pages pass; a wall with 403 stops the run, and the same command ends the job when it is gone."""
     world.write_prompts(PROMPTS)

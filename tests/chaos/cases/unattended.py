@@ -14,7 +14,13 @@ from tests.chaos.world import BATCHCHAT, World
 PROMPTS = 60
 
 
-@case("unattended", "three runs under one host-wide rate, killed, stopped and started again", tries=4, in_test=1)
+@case(
+    "unattended",
+    "three runs under one host-wide rate, killed, stopped and started again",
+    tries=4,
+    in_test=1,
+    limits=True,
+)
 def host_rate(world: World) -> None:
     """Each has its own part of the input; the server must never see more than the rate of all of them together."""
     rate = world.rng.choice([20, 30, 50])
@@ -128,7 +134,13 @@ def service_dead_too_long(world: World) -> None:
         world.finish()
 
 
-@case("unattended", "paused, resumed and given other rates from another shell, killed in between", tries=3, in_test=1)
+@case(
+    "unattended",
+    "paused, resumed and given other rates from another shell, killed in between",
+    tries=3,
+    in_test=1,
+    limits=True,
+)
 def controlled(world: World) -> None:
     world.write_prompts(PROMPTS)
     world.environ["XDG_RUNTIME_DIR"] = str(world.folder)
