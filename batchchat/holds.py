@@ -50,6 +50,10 @@ class Holds:
         """Whether nothing may go out now, not even with a pass."""
         return bool(self.words) and not (self.passes and self.words.keys() == _PASSABLE)
 
+    def lets(self, send: Any = None) -> bool:
+        """Whether this request may go out now: nothing holds it, or it has a pass, or there is one for it."""
+        return not self.blocks or (send in self._out and self.words.keys() == _PASSABLE)
+
     @property
     def held_s(self) -> float:
         """Seconds that the run was held up so far."""
@@ -61,8 +65,8 @@ class Holds:
         return len(self._out)
 
     def take_pass(self, send: Any) -> None:
-        """The request goes out with a pass, if the run is held."""
-        if self.words:
+        """The request goes out with a pass, if the run is held; with the one that it has, where it has one."""
+        if self.words and send not in self._out:
             self.passes -= 1
             self._out.add(send)
 

@@ -126,14 +126,14 @@ class LeasedLimiter(Limiter):
             return self._sent_later(send)
         if (late_s := self._now() - send.begins) < _MOST_WAY_S:
             self._line.late(late_s)
-        if self._usable(send):
+        if self._usable(send, send):
             self._leaves(send)
             return None
         self._stock.give_back(send)
         return self._sent_later(send)
 
     async def _sent_later(self, send: Right) -> None:
-        if (right := await self._right(int(send.tokens), lambda: True, first=True)) is not None:
+        if (right := await self._right(int(send.tokens), lambda: True, again=send)) is not None:
             send.renew(right)
             self._stock.use(right)
             self._leaves(send)
@@ -190,11 +190,15 @@ class LeasedLimiter(Limiter):
         getattr(self._line.reports, what)(*values)
         self._talk.tell()
 
-    async def _right(self, tokens: int, still: Callable[[], bool], *, first: bool = False) -> Right | None:
-        """The next lease, when its time has come; None where none is needed or can be used any more."""
-        since = self._now()
+    async def _right(self, tokens: int, still: Callable[[], bool], *, again: Right | None = None) -> Right | None:
+        """The next lease, when its time has come; None where none is needed or can be used any more.
+
+        Args:
+            again: The request that wants it, where it was let out already: it goes first, with the pass that it has.
+        """
+        since, first = self._now(), again is not None
         while self._limited and not self._line.broken and not self._closed and still():
-            if self._holds.blocks:
+            if not self._holds.lets(again):
                 self._moved.clear()
                 await self._moved.wait()  # whoever holds it releases it, or the run stops
                 since = self._now()
@@ -203,7 +207,7 @@ class LeasedLimiter(Limiter):
             self._talk.want()
             right = await self._stock.wait(tokens, since, still, first=first)
             first = True
-            if right is None or not await self._until(right):
+            if right is None or not await self._until(right, again):
                 continue
             if not still():
                 self._stock.give_back(right)
@@ -214,8 +218,8 @@ class LeasedLimiter(Limiter):
             return right
         return None
 
-    async def _until(self, right: Right) -> bool:
-        """Waits for a lease's time; whether it can be used. Where not, it is given back."""
+    async def _until(self, right: Right, again: Right | None) -> bool:
+        """Waits for a lease's time; whether the request can use it. Where not, it is given back."""
         aimed = max(right.begins, self._now())
         try:
             # The time is known; a timer may only be a little early.
@@ -225,18 +229,19 @@ class LeasedLimiter(Limiter):
             self._stock.give_back(right)
             raise
         self._line.late(self._now() - aimed)
-        if not self._usable(right):
+        if not self._usable(right, again):
             self._stock.give_back(right)
             return False
         return True
 
-    def _usable(self, right: Right) -> bool:
+    def _usable(self, right: Right, send: Right | None) -> bool:
         now = self._now()
-        held = self._holds.blocks or now < self._paused_until
+        held = not self._holds.lets(send) or now < self._paused_until
         return self._stock.has(right) and not held and right.begins <= now <= right.ends
 
     def _leaves(self, send: Right) -> None:
         """It is written within this turn of the loop and the next; then it has landed."""
+        self._holds.take_pass(send)  # it may have been let out before there was a hold
         self._stock.use(send)
         send.leaving, loop = True, asyncio.get_running_loop()
         loop.call_soon(loop.call_soon, self._landed, send, send.number)

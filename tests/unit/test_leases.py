@@ -229,6 +229,71 @@ def test_hold_of_all_is_seen_by_each_and_ends() -> None:
     cluster.assert_holds()
 
 
+@pytest.mark.parametrize("way_s", [0.0, 1.0])
+def test_request_with_a_pass_goes_out_while_the_breaker_holds(way_s) -> None:
+    """As many as were let through, and no more; also where the lease is over before the connection is made."""
+
+    async def main() -> tuple[int, int, int]:
+        cluster = Cluster([Rate(50, 1.0)])
+        (limit,) = some(cluster, 1)
+        async with limit:
+            limit.hold("breaker")
+            limit.let_through(2)
+            sending = [asyncio.create_task(cluster.send(limit, way_s=way_s)) for _ in range(5)]
+            await asyncio.sleep(5.0)
+            sent = sum(each.done() for each in sending)
+            limit.release("breaker")
+            await asyncio.gather(*sending)
+            return sent, limit.through, len(cluster.times)
+
+    assert run(main()) == (2, 0, 5)
+
+
+def test_pass_helps_through_the_hold_of_the_breaker_alone() -> None:
+    async def main() -> tuple[bool, float]:
+        cluster = Cluster([Rate(50, 1.0)])
+        loop = asyncio.get_running_loop()
+        (limit,) = some(cluster, 1)
+        async with limit:
+            limit.hold("breaker")
+            limit.let_through(1)
+            probe = asyncio.create_task(cluster.send(limit, way_s=1.0))
+            await asyncio.sleep(0.5)
+            cluster.service.hold("paused")
+            await asyncio.sleep(5.0)
+            done, released_at = probe.done(), loop.time()
+            cluster.service.release("paused")
+            async with asyncio.timeout(100):
+                return done, await probe - released_at
+
+    early, after_s = run(main())
+    assert not early
+    assert after_s < 1.0
+
+
+def test_request_from_before_a_hold_goes_out_with_a_pass_of_its_own() -> None:
+    """It has a connection to wait for while the breaker opens; no other request may go out in addition."""
+
+    async def main() -> tuple[list[bool], int]:
+        cluster = Cluster([Rate(50, 1.0)])
+        (limit,) = some(cluster, 1)
+        async with limit:
+            sending = [asyncio.create_task(cluster.send(limit, way_s=1.0))]
+            await asyncio.sleep(0.5)
+            limit.hold("breaker")
+            sending.append(asyncio.create_task(cluster.send(limit)))
+            await asyncio.sleep(2.0)
+            done = [each.done() for each in sending]
+            limit.let_through(1)
+            await asyncio.sleep(2.0)
+            sent = sum(each.done() for each in sending)
+            limit.release("breaker")
+            await asyncio.gather(*sending)
+            return done, sent
+
+    assert run(main()) == ([False, False], 1)
+
+
 def test_driver_steers_all_workers_and_sees_what_they_do() -> None:
     async def main() -> tuple[Cluster, float, SteeringLimiter, list[str]]:
         cluster = Cluster([Rate(50, 1.0)])
