@@ -50,10 +50,10 @@ class Desk:
         self._ledger = None if limit is None else BudgetLedger(Decimal(repr(limit)), known.granted)
         self._grants: dict[str, asyncio.Future[Granted]] = {}
         self._rules = StopRules(**opening.rules)
-        self._take_up(known)
         self._lives: dict[int, str] = {}
-        self._stop: StopReason | None = None
-        self._stage, self._all_cut = GO, False
+        counted = self._take_up(known)
+        self._stop = known.stop or counted
+        self._stage, self._all_cut = GO if self._stop is None else DRAIN, False
         self._notices: list[tuple[str, int]] = []
         self._attempts: deque[FailedAttempt] = deque(maxlen=MOST_ATTEMPTS)
         self._told: set[str] = set()
@@ -223,6 +223,7 @@ class Desk:
         if self._stop is None:
             self._stop = reason
             self._stage = max(self._stage, DRAIN)
+            self._remember()  # a worker that has heard of it asks nothing more
             self._say()
             self._see()
 
@@ -253,16 +254,19 @@ class Desk:
         if short or self._ledger.short:
             self._say()
 
-    def _take_up(self, known: Remembered) -> None:
-        """The failures of before count on."""
+    def _take_up(self, known: Remembered) -> StopReason | None:
+        """The failures of before count on; the reason to stop, if they are one."""
+        reason = None
         for figures in known.figures.values():
             self._answers(figures.completed)
-            for _ in range(figures.failed):
-                self._rules.failed("", None)
+        for _ in range(sum(figures.failed for figures in known.figures.values())):
+            reason = self._rules.failed("", None)
+        return reason
 
     def _remember(self, at_most_every_s: float = 0.0) -> None:
         granted = {} if self._ledger is None else self._ledger.granted
-        self._memory.write(Remembered(figures=self._figures, granted=granted), at_most_every_s)
+        remembered = Remembered(figures=self._figures, granted=granted, stop=self._stop)
+        self._memory.write(remembered, at_most_every_s)
 
 
 class _NonceTaker:

@@ -11,15 +11,23 @@ import msgspec
 from batchchat.budget import Spent
 from batchchat.ray.words import Figures
 from batchchat.records import Usage
+from batchchat.stopping import StopReason
 
 __all__ = ["DeskMemory", "Remembered", "sum_figures"]
 
 
 class Remembered(msgspec.Struct, frozen=True, kw_only=True):
-    """Figures of each life of a worker, by its name, and US dollars that it may spend."""
+    """What a desk has to know of the starts before it.
 
-    figures: dict[str, Figures]
-    granted: dict[str, Decimal]
+    Attributes:
+        figures: Of each life of a worker, by its name.
+        granted: US dollars that each may spend.
+        stop: Why the run is to end.
+    """
+
+    figures: dict[str, Figures] = {}
+    granted: dict[str, Decimal] = {}
+    stop: StopReason | None = None
 
 
 class DeskMemory:
@@ -34,7 +42,7 @@ class DeskMemory:
             with open(self._path, "rb") as file:
                 return msgspec.msgpack.decode(file.read(), type=Remembered)
         except (OSError, msgspec.DecodeError):
-            return Remembered(figures={}, granted={})
+            return Remembered()
 
     def write(self, remembered: Remembered, at_most_every_s: float) -> None:
         """Writes it, unless that was done a moment ago."""

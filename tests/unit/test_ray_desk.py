@@ -11,9 +11,11 @@ from batchchat.processes.messages import CarriedError
 from batchchat.ray.desk import Desk
 from batchchat.ray.desk_budget import DeskBudget
 from batchchat.ray.desk_line import DeskNonce
+from batchchat.ray.desk_memory import DeskMemory, Remembered
 from batchchat.ray.ledger import BudgetAsk, BudgetLedger
 from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told
 from batchchat.records import Usage
+from batchchat.stopping import StopReason
 
 
 def opening(tmp_path, **more):
@@ -170,3 +172,29 @@ def test_an_error_keeps_what_decides_about_it():
     """Type, words and whether it stops a run travel to the desk."""
     error = CarriedError.of(ServerError("gone", status=502, stops_run=True)).error()
     assert (error.type, error.message, error.status, error.stops_run) == ("server", "gone", 502, True)
+
+
+@pytest.mark.parametrize("why", ["failures", "a worker"])
+async def test_stop_is_known_to_a_desk_that_begins_again(tmp_path, why):
+    """Workers that heard of it send nothing more, so the driver has to hear of it too."""
+    settings = opening(tmp_path, rules={"max_failures": 5})
+    reason = StopReason(kind="service", message="the key was refused")
+    desk = Desk(settings)
+    if why == "failures":
+        word = await desk.tell(told(1, "a", [failed(n) for n in range(6)], failed=6))
+    else:
+        word = await desk.tell(Told(worker=1, life="a", figures=Figures(), stop=reason))
+    assert word.stage == DRAIN
+    again = Desk(settings)
+    assert (await again.hear(-1)).stage == DRAIN
+    stop = (await again.look()).stop
+    assert stop == (reason if why == "a worker" else (await desk.look()).stop)
+
+
+async def test_desk_that_died_before_it_judged_its_failures_judges_them_when_it_begins_again(tmp_path):
+    """Failures that are in its file and go beyond the limit are a reason to stop, whoever wrote them."""
+    settings = opening(tmp_path, rules={"max_failures": 5})
+    desk_memory = DeskMemory(f"{settings.memory}-figures")
+    desk_memory.write(Remembered(figures={"a": Figures(failed=4), "b": Figures(failed=2)}), 0.0)
+    stop = (await Desk(settings).look()).stop
+    assert stop.message == "6 prompts failed, more than --max-failures 5"
