@@ -36,28 +36,31 @@ __all__ = ["Desk"]
 _HOLD_S = 20.0
 # The driver is told no more often than this.
 _SIGHT_S = 0.2
+# More changes than a desk ever makes.
+_REVISIONS = 10**9
 
 
 class Desk:
     """Every method may be called again with the same arguments, as Ray does where an answer was lost."""
 
     def __init__(self, opening: DeskOpening) -> None:
-        self._opening, self._number = opening, time.time_ns()
+        self._opening = opening
         self._memory = DeskMemory(f"{opening.memory}-figures")
         known = self._memory.read()
+        self._number = max(time.time_ns(), known.number + _REVISIONS)
         self._figures = dict(known.figures)
         limit = opening.budget_usd
-        self._ledger = None if limit is None else BudgetLedger(Decimal(repr(limit)), known.granted)
+        self._ledger = None if limit is None else _ledger(Decimal(repr(limit)), known)
         self._grants: dict[str, asyncio.Future[Granted]] = {}
         self._rules = StopRules(**opening.rules)
-        self._lives: dict[int, str] = {}
+        self._lives, self._ended = dict(known.lives), set(known.ended)
         counted = self._take_up(known)
         self._stop = known.stop or counted
         self._stage, self._all_cut = GO if self._stop is None else DRAIN, False
         self._notices: list[tuple[str, int]] = []
         self._attempts: deque[FailedAttempt] = deque(maxlen=MOST_ATTEMPTS)
         self._told: set[str] = set()
-        self._word_at = self._sight_at = 0
+        self._word_at = self._sight_at = self._number  # so that nobody knows it yet
         self._word_moved, self._sight_moved = asyncio.Event(), asyncio.Event()
         self._nonces = NonceDesk()
         self._leases: DeskService | None = None
@@ -163,6 +166,7 @@ class Desk:
     @property
     def _word(self) -> Word:
         return Word(
+            desk=self._number,
             revision=self._word_at,
             stage=self._stage,
             all_cut=self._all_cut,
@@ -197,6 +201,7 @@ class Desk:
 
     def _end(self, life: str) -> None:
         """A life of a worker is over; what it did stays counted."""
+        self._ended.add(life)
         if (figures := self._figures.get(life)) is not None:
             self._figures[life] = msgspec.structs.replace(figures, in_flight=0, retrying=0, slots=0)
         if (taker := self._nonce_takers.pop(life, None)) is not None:
@@ -264,9 +269,21 @@ class Desk:
         return reason
 
     def _remember(self, at_most_every_s: float = 0.0) -> None:
-        granted = {} if self._ledger is None else self._ledger.granted
-        remembered = Remembered(figures=self._figures, granted=granted, stop=self._stop)
+        ledger = self._ledger
+        remembered = Remembered(
+            figures=self._figures,
+            granted={} if ledger is None else ledger.granted,
+            asked={} if ledger is None else ledger.asked,
+            lives=self._lives,
+            ended=frozenset(self._ended),
+            number=self._number,
+            stop=self._stop,
+        )
         self._memory.write(remembered, at_most_every_s)
+
+
+def _ledger(limit: Decimal, known: Remembered) -> BudgetLedger:
+    return BudgetLedger(limit, known.granted, asked=known.asked, gone=known.ended)
 
 
 class _NonceTaker:

@@ -39,13 +39,19 @@ class DeskBudget(Budget):
         self._number = 0
         self._asking: asyncio.Task[None] | None = None
         self._telling: asyncio.Task[None] | None = None
-        self._short = False
+        self._short = self._unknown = self._untold = False
         self._over: Granted | None = None
 
     def short(self, short: bool) -> None:
         """The desk's word: whether somebody waits for what this worker does not need."""
         self._short = short
         self._tell_later()
+
+    def desk_began_again(self) -> None:
+        """The desk does not know what this worker has on its way."""
+        if self._number:  # else it never asked for anything
+            self._unknown = True
+            self._tell_later()
 
     def release(self, usd: Decimal) -> None:
         """See ``Budget.release``."""
@@ -88,12 +94,20 @@ class DeskBudget(Budget):
 
     def _tell_later(self) -> None:
         """Tells the desk soon, where it needs to know."""
-        if self._short and (self._telling is None or self._telling.done()):
-            self._telling = asyncio.get_running_loop().create_task(self._tell_now())
+        if self._short or self._unknown:
+            self._untold = True
+            if self._telling is None or self._telling.done():
+                self._telling = asyncio.get_running_loop().create_task(self._tell_all())
+
+    async def _tell_all(self) -> None:
+        while self._untold:  # also what came while it was told
+            self._untold = False
+            await self._tell_now()
 
     async def _tell_now(self) -> None:
+        unknown, self._unknown = self._unknown, False
         if not self._asks:
-            if self._granted <= self._cost + self._held and self._holds:
+            if self._granted <= self._cost + self._held and self._holds and not unknown:
                 return
             self._granted = self._cost + self._held  # what is neither spent nor held is given back
         await self._desk.update_budget(self._said())

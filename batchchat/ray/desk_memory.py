@@ -22,11 +22,19 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         figures: Of each life of a worker, by its name.
         granted: US dollars that each may spend.
+        asked: Number of the last of the asks by which each came to that.
+        lives: The one of each worker.
+        ended: Lives that are over.
+        number: Of the desk; see ``Word.desk``.
         stop: Why the run is to end.
     """
 
     figures: dict[str, Figures] = {}
     granted: dict[str, Decimal] = {}
+    asked: dict[str, int] = {}
+    lives: dict[int, str] = {}
+    ended: frozenset[str] = frozenset()
+    number: int = 0
     stop: StopReason | None = None
 
 

@@ -60,6 +60,7 @@ class DeskWorker:
         self._notices: list[tuple[str, int]] = []
         self._stop: StopReason | None = None
         self._stage, self._all_cut = GO, False
+        self._last_word: Word | None = None
         self._works: set[PoolWork] = set()
         self._stack = AsyncExitStack()
         self._opened: asyncio.Task[None] | None = None
@@ -92,7 +93,7 @@ class DeskWorker:
         """See ``Asks``; the desk tells the others."""
         if self._stop is None:
             self._stop = reason
-            self._heard(Word(revision=0, stage=DRAIN, all_cut=self._all_cut))
+            self._go_to(DRAIN)
             self._line.hurry()
 
     def stop_for_results(self, sentence: str) -> None:
@@ -195,15 +196,25 @@ class DeskWorker:
         )
 
     def _heard(self, word: Word) -> None:
+        before = self._last_word
+        if before is not None and word.desk == before.desk and word.revision < before.revision:
+            return  # words come on two ways, and this one is late
+        self._last_word = word
         self._all_cut = word.all_cut
         if self._budget is not None:
             self._budget.short(word.give_back)
-        if word.stage <= self._stage:
+            if before is not None and word.desk != before.desk:
+                self._budget.desk_began_again()
+        self._go_to(word.stage)
+
+    def _go_to(self, stage: int) -> None:
+        """Nothing new is sent from now on; nor is waited for what is on the wire where the stage is ``ABORT``."""
+        if stage <= self._stage:
             return
-        self._stage = word.stage
+        self._stage = stage
         self._asking.admission.close()
         for work in self._works:
-            if word.stage == ABORT:
+            if stage == ABORT:
                 work.abort()
             else:
                 work.drain()

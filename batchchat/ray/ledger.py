@@ -1,6 +1,6 @@
 """One budget over all workers: how much of it each may use. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -55,23 +55,35 @@ class BudgetLedger:
 
     Args:
         limit: US dollars.
-        granted: What workers of an earlier start had.
+        granted, asked, gone: What was known at the end of an earlier start: what workers had, the numbers of the asks
+            by which they came to that, who was gone. Those who are not may have something on its way until they speak.
+
+    Attributes:
+        granted: What each worker may spend.
+        asked: Number of the last ask of each.
     """
 
-    def __init__(self, limit: Decimal, granted: Mapping[str, Decimal] | None = None) -> None:
+    def __init__(
+        self,
+        limit: Decimal,
+        granted: Mapping[str, Decimal] | None = None,
+        *,
+        asked: Mapping[str, int] | None = None,
+        gone: Collection[str] = (),
+    ) -> None:
         self.limit = limit
         self.granted = dict(granted or {})
+        self.asked = dict(asked or {})
         self._spent: dict[str, Decimal] = {}
         self._line: dict[str, BudgetAsk] = {}
         self._holds: dict[str, int] = {}
-        self._gone: set[str] = set()
-        self._asked: dict[str, int] = {}
+        self._gone = set(gone)
 
     def ask(self, ask: BudgetAsk) -> None:
         """Takes in what a worker wants, which is given in the order of asking, by ``grants``."""
         self.granted[ask.life] = ask.have
         self._spent[ask.life], self._holds[ask.life] = ask.spent, ask.holds
-        self._line[ask.life], self._asked[ask.life] = ask, ask.number
+        self._line[ask.life], self.asked[ask.life] = ask, ask.number
 
     def update(self, ask: BudgetAsk) -> None:
         """Takes in how a worker does now, whether it waits or not."""
@@ -80,7 +92,7 @@ class BudgetLedger:
         if ask.want:
             if waiting is not None and waiting.number == ask.number:
                 self._line[ask.life] = ask
-        elif self._asked.get(ask.life) == ask.number:
+        elif self.asked.get(ask.life) == ask.number:
             self.granted[ask.life] = ask.have  # it knows of all that was granted, and gives back
 
     def lost(self, life: str) -> None:
@@ -125,8 +137,9 @@ class BudgetLedger:
 
     def _nothing_on_way(self) -> bool:
         """Whether no worker that is there has anything that it could give back, now or later."""
-        alive = [life for life in self.granted if life not in self._gone and life in self._holds]
+        alive = [life for life in self.granted if life not in self._gone]
         # One that waits keeps what it has, which is less than it needs for one request.
         return all(
-            not self._holds[life] and (life in self._line or self.granted[life] <= self._spent[life]) for life in alive
+            not self._holds.get(life, 1) and (life in self._line or self.granted[life] <= self._spent[life])
+            for life in alive
         )

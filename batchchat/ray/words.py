@@ -156,12 +156,14 @@ class Word(msgspec.Struct, frozen=True, kw_only=True):
     """What the desk tells all workers.
 
     Attributes:
-        revision: Grows with each change.
+        desk: Grows with each start of the desk.
+        revision: Grows with each change, and with each start of the desk.
         stage: ``GO``, ``DRAIN`` or ``ABORT``.
         all_cut: Whether no shard is left to begin.
         give_back: Whether workers are to give back what they need not of the budget.
     """
 
+    desk: int
     revision: int
     stage: int = GO
     all_cut: bool = False
@@ -172,8 +174,7 @@ class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """What the desk tells the driver.
 
     Attributes:
-        desk: Another number after each start of the desk.
-        revision: Grows with each change.
+        desk, revision: See ``Word``.
         figures: Of all workers.
         notices: Since the driver looked last.
         attempts: That failed since, the last few.

@@ -2,8 +2,10 @@
 
 import asyncio
 import random
+from collections import Counter
 from decimal import Decimal
 
+import msgspec
 import pytest
 
 from batchchat.errors import AuthError, ServerError
@@ -12,8 +14,9 @@ from batchchat.ray.desk import Desk
 from batchchat.ray.desk_budget import DeskBudget
 from batchchat.ray.desk_line import DeskNonce
 from batchchat.ray.desk_memory import DeskMemory, Remembered
+from batchchat.ray.desk_worker import DeskWorker
 from batchchat.ray.ledger import BudgetAsk, BudgetLedger
-from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told
+from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told, Word
 from batchchat.records import Usage
 from batchchat.stopping import StopReason
 
@@ -90,6 +93,7 @@ def test_what_a_dead_worker_was_granted_counts_as_spent():
     ledger = BudgetLedger(Decimal(1), {"before": Decimal("0.25")})
     ledger.ask(BudgetAsk(life="a", number=1, have=Decimal(0), spent=Decimal(0), want=Decimal("0.5"), holds=0))
     assert ledger.grants()["a"].usd == Decimal("0.5")
+    ledger.lost("before")
     ledger.lost("a")
     ledger.ask(
         BudgetAsk(life="b", number=1, have=Decimal(0), spent=Decimal(0), want=Decimal("0.3"), alone=Decimal("0.3"))
@@ -198,3 +202,172 @@ async def test_desk_that_died_before_it_judged_its_failures_judges_them_when_it_
     desk_memory.write(Remembered(figures={"a": Figures(failed=4), "b": Figures(failed=2)}), 0.0)
     stop = (await Desk(settings).look()).stop
     assert stop.message == "6 prompts failed, more than --max-failures 5"
+
+
+class Moved:
+    """The desk as workers reach it, wherever it is at the moment, and the words that their budgets hear."""
+
+    def __init__(self, settings):
+        self.settings, self.desk = settings, Desk(settings)
+        self.budgets, self.over, self.calls = [], [], Counter()
+        self.word = self.hearing = None
+
+    def grant(self, ask):
+        return self._call("grant", ask)
+
+    def update_budget(self, ask):
+        return self._call("update_budget", ask)
+
+    async def _call(self, name, ask):
+        self.calls[name] += 1
+        await asyncio.sleep(0)
+        return await getattr(self.desk, name)(ask)
+
+    def budget(self, life):
+        limit = Decimal(repr(self.settings.budget_usd))
+        self.budgets.append(DeskBudget(limit, self.over.append, desk=self, life=lambda: life))
+        return self.budgets[-1]
+
+    async def begin_again(self):
+        """All workers had heard the last word of the desk."""
+        self.word = await self.desk.hear(-1)
+        self.stop()
+        self.desk = Desk(self.settings)
+
+    def listen(self):
+        """From now on each budget is told what its worker hears."""
+        self.hearing = self.hearing or asyncio.create_task(self._listen())
+
+    def stop(self):
+        if self.hearing is not None:
+            self.hearing.cancel()
+            self.hearing = None
+
+    async def _listen(self):
+        while True:
+            before, self.word = self.word, await self.desk.hear(-1 if self.word is None else self.word.revision)
+            self.calls["hear"] += 1
+            await asyncio.sleep(0)
+            for budget in self.budgets:
+                budget.short(self.word.give_back)
+                if before is not None and before.desk != self.word.desk:
+                    budget.desk_began_again()
+
+
+class PerToken:
+    def cost(self, usage):
+        return Decimal(usage.output_tokens) / 100
+
+
+async def turns(count=200):
+    """So many turns of the loop, in which all that waits for no time goes on."""
+    for _ in range(count):
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("first", ["asks", "gives back", "hears"])
+async def test_budget_that_is_not_spent_is_there_after_the_desk_began_again(tmp_path, first):
+    """B was granted 0.6 and A waits for it: whoever speaks first, A gets its part once B has given back."""
+    moved = Moved(opening(tmp_path, budget_usd=1.0))
+    a, b = moved.budget("a"), moved.budget("b")
+    held = [await b.hold(Decimal("0.3")) for _ in range(2)]
+    b.short(True)
+    await moved.begin_again()
+    if first == "hears":
+        moved.listen()
+    if first == "gives back":
+        b.release(held.pop())
+    await turns()
+    asking = asyncio.create_task(a.hold(Decimal("0.8")))
+    await turns()
+    assert not moved.over
+    assert not asking.done()
+    moved.listen()
+    while held:
+        await turns()
+        b.release(held.pop())
+    await turns()
+    assert not moved.over
+    assert asking.done()
+    moved.stop()
+
+
+async def test_worker_that_is_idle_tells_a_desk_that_begins_again_how_it_does(tmp_path):
+    """Who waits would wait for ever for what it does not have."""
+    moved = Moved(opening(tmp_path, budget_usd=1.0))
+    idle, other = moved.budget("a"), moved.budget("b")
+    held = await idle.hold(Decimal("0.6"))
+    idle.spend(Usage(output_tokens=60), PerToken(), "m")
+    idle.release(held)
+    await moved.begin_again()
+    asking = asyncio.create_task(other.hold(Decimal("0.5")))
+    await turns()
+    assert not moved.over
+    moved.listen()
+    await turns()
+    assert len(moved.over) == 1
+    asking.cancel()
+    moved.stop()
+
+
+@pytest.mark.parametrize("told_before", [True, False])
+async def test_worker_that_was_given_up_is_not_waited_for_after_the_desk_began_again(tmp_path, told_before):
+    """Neither where it was given up before that, nor after."""
+    settings = opening(tmp_path, budget_usd=1.0)
+    moved = Moved(settings)
+    await moved.desk.tell(told(1, "a"))
+    await moved.budget("a").hold(Decimal("0.6"))
+    if told_before:
+        await moved.desk.gone(1)
+    await moved.begin_again()
+    asking = asyncio.create_task(moved.budget("b").hold(Decimal("0.5")))
+    await turns()
+    if not told_before:
+        assert not moved.over
+        await moved.desk.gone(1)
+        await turns()
+    assert len(moved.over) == 1
+    asking.cancel()
+
+
+async def test_update_that_comes_a_second_time_takes_back_nothing_that_was_granted_since(tmp_path):
+    """Ray repeats calls whose answers went down with the desk: also one from before a grant that was told."""
+    settings = opening(tmp_path, budget_usd=1.0)
+    ask = BudgetAsk(life="a", number=1, have=Decimal(0), spent=Decimal(0), want=Decimal("0.1"))
+    desk = Desk(settings)
+    await desk.grant(ask)
+    given = BudgetAsk(life="a", number=1, have=Decimal(0), spent=Decimal(0))
+    await desk.update_budget(given)
+    granted = await desk.grant(msgspec.structs.replace(ask, number=2, want=Decimal("0.9")))
+    again = Desk(settings)
+    await again.update_budget(given)
+    assert again._ledger.granted == {"a": granted.usd}
+
+
+async def test_word_of_the_desk_is_heard_at_once_where_it_begins_again(tmp_path):
+    """However few changes there were before and since."""
+    before = await Desk(opening(tmp_path)).hear(-1)
+    asked = asyncio.create_task(Desk(opening(tmp_path)).hear(before.revision))
+    await turns()
+    assert asked.result().desk > before.desk
+    assert asked.result().revision > before.revision
+
+
+def test_late_word_of_a_desk_changes_nothing_and_another_desk_is_told_of_the_budget():
+    """Answers to what a worker tells and to what it asks overtake each other."""
+    seen = []
+
+    class Seen:
+        def short(self, short):
+            seen.append(short)
+
+        def desk_began_again(self):
+            seen.append("again")
+
+    worker = DeskWorker(1, None, {}, None, None)
+    worker._budget = Seen()
+    worker._heard(Word(desk=10, revision=12, give_back=True))
+    worker._heard(Word(desk=10, revision=11, give_back=False))
+    assert seen == [True]
+    worker._heard(Word(desk=5, revision=5))  # on a machine whose clock is behind, and that cannot read the file
+    assert seen == [True, False, "again"]
