@@ -8,6 +8,7 @@ from typing import Any
 from batchchat.leases.clock_map import ClockMap
 from batchchat.leases.messages import Answer, Ask, DeskAwayError
 from batchchat.leases.reports import Reports
+from batchchat.one_line import one_line
 
 __all__ = ["Exchange", "Line"]
 
@@ -69,6 +70,10 @@ class Line:
         """A request was woken, or came to the wire, so long after its lease began."""
         self._late_s = max(seconds, self._late_s * _FADES)
 
+    def fail(self, error: BaseException) -> None:
+        """Nothing is told any more, because of something that nobody thought of."""
+        self._break(f"what leases the limit to all workers failed: {type(error).__name__}: {one_line(str(error))}")
+
     async def tell(self, make: Callable[[], dict[str, Any]] = dict) -> Answer | None:
         """Sends what is to be told and asks for something; again and again while the desk is away.
 
@@ -85,7 +90,10 @@ class Line:
             now = self._clock()
             self._lost_since = now if self._lost_since is None else self._lost_since
             if now - self._lost_since > self._patience_s:
-                self._break()
+                self._break(
+                    f"what leases the limit to all workers did not answer for {self._patience_s:g} s; "
+                    "run the same command again once the cluster is well"
+                )
             else:
                 await asyncio.sleep(wait_s)
                 wait_s = min(_MOST_WAIT_S, 2 * wait_s)
@@ -127,10 +135,7 @@ class Line:
         self._way_s += (way_s - self._way_s) * (_NEW_SHARE if self._way_s else 1.0)
         self._taken(answer)
 
-    def _break(self) -> None:
+    def _break(self, sentence: str) -> None:
         if not self.broken:
             self.broken = True
-            self._away(
-                f"what leases the limit to all workers did not answer for {self._patience_s:g} s; "
-                "run the same command again once the cluster is well"
-            )
+            self._away(sentence)

@@ -40,6 +40,7 @@ class Talk:
         await self._line.tell()
         for each in (self._ask_for_leases, self._ask_for_news, self._tell_reports):
             self._tasks.append(asyncio.create_task(each()))
+            self._tasks[-1].add_done_callback(self._ended)
 
     async def end(self) -> None:
         """Says goodbye, if the desk is there to hear it."""
@@ -51,6 +52,11 @@ class Talk:
         with suppress(TimeoutError):
             async with asyncio.timeout(_LAST_S):
                 await self._line.tell(lambda: {"gone": True})
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        """Who waits for a lease would wait for ever where a task died."""
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._line.fail(error)
 
     def want(self) -> None:
         """Requests wait for leases."""

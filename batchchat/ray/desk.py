@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from batchchat.hostlimits.place import boot_id
-from batchchat.leases import Answer, Ask, DeskFile, DeskService
+from batchchat.leases import Answer, Ask, DeskAwayError, DeskFile, DeskService
 from batchchat.processes.messages import NonceGiven
 from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.ray.desk_memory import DeskMemory, Remembered, sum_figures
@@ -138,16 +138,22 @@ class Desk:
     async def exchange(self, ask: Ask) -> Answer:
         """See ``DeskService.exchange``."""
         if self._leases is None:
-            opening = self._opening
-            file = DeskFile(Path(f"{opening.memory}-leases"), clock=boot_id())
-            limits = file.open(
-                opening.rates,
-                burst=opening.burst,
-                tokens_per_minute=opening.tokens_per_minute,
-                number=secrets.randbits(32),
-            )
-            self._leases = DeskService(limits, file.remember)
+            try:
+                self._leases = self._opened_leases()
+            except OSError as error:  # the next ask may find it well again
+                raise DeskAwayError(f"what is leased cannot be kept ({error.strerror or error})") from error
         return await self._leases.exchange(ask)
+
+    def _opened_leases(self) -> DeskService:
+        opening = self._opening
+        file = DeskFile(Path(f"{opening.memory}-leases"), clock=boot_id())
+        limits = file.open(
+            opening.rates,
+            burst=opening.burst,
+            tokens_per_minute=opening.tokens_per_minute,
+            number=secrets.randbits(32),
+        )
+        return DeskService(limits, file.remember)
 
     async def take_nonce(self, life: str, refused: str | None) -> tuple[str, float] | None:
         """The nonce that all use, with its age in seconds; None where the worker is to get one."""

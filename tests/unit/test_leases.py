@@ -649,3 +649,23 @@ def test_desk_whose_file_cannot_be_written_leases_nothing(tmp_path) -> None:
     failed, admitted = asyncio.run(main())
     assert len(failed) == 1
     assert admitted == 0
+
+
+def test_what_nobody_thought_of_ends_the_run_with_a_sentence() -> None:
+    """Requests would wait for ever for leases that nobody asks for any more."""
+
+    async def main() -> tuple[object, list[str]]:
+        cluster = Cluster([Rate(50, 1.0)])
+        (limit,) = some(cluster, 1)
+
+        async def fail(ask: Ask) -> None:
+            raise ValueError("no\nsuch thing")
+
+        async with limit, asyncio.timeout(100):
+            await cluster.send(limit)
+            limit._line._exchange = fail
+            return await limit.acquire(), cluster.failures
+
+    send, failures = run(main())
+    assert send is None
+    assert failures == ["what leases the limit to all workers failed: ValueError: no\\nsuch thing"]

@@ -8,7 +8,9 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from batchchat.durations import Rate
 from batchchat.errors import AuthError, ServerError
+from batchchat.leases import Ask, DeskAwayError
 from batchchat.processes.messages import CarriedError
 from batchchat.ray.desk import Desk
 from batchchat.ray.desk_budget import DeskBudget
@@ -371,3 +373,15 @@ def test_late_word_of_a_desk_changes_nothing_and_another_desk_is_told_of_the_bud
     assert seen == [True]
     worker._heard(Word(desk=5, revision=5))  # on a machine whose clock is behind, and that cannot read the file
     assert seen == [True, False, "again"]
+
+
+async def test_desk_that_cannot_open_the_file_of_its_leases_is_away_until_it_can(tmp_path):
+    """Its workers ask again for a while; what else it is asked for goes on."""
+    (tmp_path / "folder").write_text("a file")
+    desk = Desk(opening(tmp_path, rates=(Rate(5, 1.0),), memory=str(tmp_path / "folder" / "desk")))
+    with pytest.raises(DeskAwayError):
+        await desk.exchange(Ask(worker="w"))
+    assert (await desk.tell(told())).stage == GO
+    (tmp_path / "folder").unlink()
+    (tmp_path / "folder").mkdir()
+    assert (await desk.exchange(Ask(worker="w"))).rates == (Rate(5, 1.0),)
