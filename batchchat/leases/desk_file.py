@@ -26,7 +26,8 @@ class DeskFile:
     the disk: where the machine stops, so do its workers, and the desk that begins elsewhere has no file at all.
 
     Args:
-        path: On a disk of the machine on which the desk runs.
+        path: On a disk of the machine on which the desk runs. Its folder is there, and is not made again where
+            somebody has removed it: then the run is over.
         clock: Stands for the machine and its start; see ``boot_id``.
         now: The desk's clock.
     """
@@ -90,7 +91,6 @@ class DeskFile:
     def _rewrite(self, whole: bytes) -> None:
         """Writes the file anew; at each moment it is the old one or the new one."""
         aside = self._path.with_name(f"{self._path.name}.new")
-        self._path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_bytes(whole)
         os.replace(aside, self._path)
         self._size = self._first_size = len(whole)

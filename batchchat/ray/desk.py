@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import secrets
 import time
 from collections import deque
@@ -45,6 +46,8 @@ class Desk:
 
     def __init__(self, opening: DeskOpening) -> None:
         self._opening = opening
+        with contextlib.suppress(OSError):  # what needs it says so
+            os.makedirs(os.path.dirname(opening.memory), exist_ok=True)
         self._memory = DeskMemory(f"{opening.memory}-figures")
         known = self._memory.read()
         self._number = max(time.time_ns(), known.number + _REVISIONS)

@@ -12,13 +12,15 @@ from batchchat.results.journal import Journal
 from batchchat.results.lock import is_locked
 from batchchat.results.rescue import spills_of, take_in
 
-__all__ = ["MARKER", "PartNames", "part_names", "parts_folder", "remove_parts", "take_in_parts"]
+__all__ = ["MARKER", "PartNames", "made_ready", "part_names", "parts_folder", "remove_parts", "take_in_parts"]
 
 # A folder without this file is none of ours.
 MARKER = "batchchat-parts.json"
 _OURS = re.compile(
     r"(shard|part)-\d+\.(jsonl|errors\.jsonl|errors\.jsonl\.part|torn)|" + re.escape(MARKER) + r"|desk.*"
 )
+# Without the marker, these are left of a run whose desk wrote once more after the folder was removed.
+_DESKS = re.compile(r"desk-(figures|leases|trial)[-.\w]*")
 # A worker of a run that was killed notices it within this time.
 _WAIT_S, _PAUSE_S = 30.0, 0.1
 
@@ -93,6 +95,22 @@ def take_in_parts(journal: Journal, wait_s: float = _WAIT_S) -> list[str]:
     if not count:
         return []
     return [f"{journal.files.results}: {count} answers that workers of an earlier run left in {folder} were taken in"]
+
+
+def made_ready(folder: str) -> bool:
+    """Removes what a desk of an earlier run left in a folder; False where the folder is none of ours.
+
+    Raises:
+        OSError: It cannot be read, or not removed.
+    """
+    names = os.listdir(folder)
+    desks = [name for name in names if _DESKS.fullmatch(name)]
+    if MARKER not in names and len(desks) < len(names):
+        return False
+    for name in desks:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(folder, name))
+    return True
 
 
 def remove_parts(folder: str) -> None:

@@ -11,7 +11,7 @@ import msgspec
 
 from batchchat.errors import ConfigError, ResultsWriteError
 from batchchat.results.files import RunFiles, sync_folder
-from batchchat.results.parts import MARKER, PartNames, part_names, parts_folder, remove_parts
+from batchchat.results.parts import MARKER, PartNames, made_ready, part_names, parts_folder, remove_parts
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.shards.work_place import PartFiles
 
@@ -39,7 +39,7 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
         path, token = parts_folder(results_path), secrets.token_hex(16)
         try:
             os.makedirs(path, exist_ok=True)
-            if os.listdir(path) and not os.path.exists(os.path.join(path, MARKER)):
+            if not made_ready(path):
                 raise ResultsWriteError(
                     f"{path}: found a folder of something else, expected none; move it away, or name other results"
                 )

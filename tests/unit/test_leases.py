@@ -608,7 +608,7 @@ def test_bounds_of_the_desks_clock_hold_the_truth(exchanges, data) -> None:
 
 def test_file_of_a_desk_outlives_it(tmp_path) -> None:
     """Whatever is torn at its end; and it stays small."""
-    path, clock = tmp_path / "folder" / "desk", [0.0]
+    path, clock = tmp_path / "desk", [0.0]
 
     def opened(number: int) -> tuple[DeskFile, Desk]:
         file = DeskFile(path, clock="boot", now=lambda: clock[0])
@@ -634,6 +634,7 @@ def test_file_of_a_desk_outlives_it(tmp_path) -> None:
 
 def test_desk_whose_file_cannot_be_written_leases_nothing(tmp_path) -> None:
     async def main() -> tuple[list[str], int]:
+        (tmp_path / "folder").mkdir()
         file = DeskFile(tmp_path / "folder" / "desk", clock="")
         desk = file.open([Rate(100, 1.0)], number=1)
         for path in (tmp_path / "folder").iterdir():

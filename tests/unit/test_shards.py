@@ -8,11 +8,15 @@ import tempfile
 
 import pytest
 
+from batchchat.durations import Rate
 from batchchat.errors import PromptFileError, ResultsLockedError, ResultsWriteError
 from batchchat.ids import IdTable
 from batchchat.input_settings import InputSettings
 from batchchat.jsonl import dump_line
+from batchchat.leases import Ask, DeskAwayError
 from batchchat.prompts import PromptReader
+from batchchat.ray.desk import Desk
+from batchchat.ray.words import DeskOpening
 from batchchat.records import Completion, Outcome, Prompt
 from batchchat.results import open_journal, outcome_to_object, part_names, parts_folder, run_files, take_in_parts
 from batchchat.results.spill import spill_prefix
@@ -262,3 +266,40 @@ def test_somebody_elses_folder_of_that_name_is_refused(tmp_path):
     (tmp_path / "out.jsonl.parts" / "shard-000001.jsonl").write_text("mine\n")
     with pytest.raises(ResultsWriteError, match="found a folder of something else"):
         WorkFolder.make(str(tmp_path / "out.jsonl"))
+
+
+@pytest.mark.parametrize("names", [[], ["desk-leases"], ["desk-figures", "desk-leases.new", "desk-trial-0a1b"]])
+def test_folder_in_which_a_desk_wrote_once_more_is_used_again(tmp_path, names):
+    """Its run removed it, and the marker with it."""
+    folder = tmp_path / "out.jsonl.parts"
+    folder.mkdir()
+    for name in names:
+        (folder / name).write_text("{}\n")
+    made = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    assert not any(name.startswith("desk") for name in os.listdir(folder))  # a new desk knows nothing of that run
+    made.check()
+    made.remove()
+    assert not folder.exists()
+
+
+def test_folder_that_was_removed_does_not_come_back(tmp_path):
+    """A worker that is just starting asks the desk of a run that is over for its first leases."""
+
+    async def main():
+        place = WorkFolder.make(str(tmp_path / "out.jsonl"))
+        desk = Desk(
+            DeskOpening(
+                rates=(Rate(5, 1.0),),
+                burst=1,
+                tokens_per_minute=None,
+                budget_usd=None,
+                rules={},
+                memory=place.desk_memory,
+            )
+        )
+        place.remove()
+        with pytest.raises(DeskAwayError):
+            await desk.exchange(Ask(worker="late"))
+
+    asyncio.run(main())
+    assert not (tmp_path / "out.jsonl.parts").exists()
