@@ -8,16 +8,14 @@ import time
 from collections import deque
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from batchchat.hostlimits.place import boot_id
 from batchchat.leases import Answer, Ask, DeskAwayError, DeskFile, DeskService
-from batchchat.processes.messages import NonceGiven
-from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.ray.desk_memory import DeskMemory, Remembered, sum_figures
 from batchchat.ray.ledger import BudgetAsk, BudgetLedger, Granted
+from batchchat.ray.nonce_takers import NonceTakers
 from batchchat.ray.words import (
     DRAIN,
     GO,
@@ -51,7 +49,7 @@ class Desk:
         self._memory = DeskMemory(f"{opening.memory}-figures")
         known = self._memory.read()
         self._number = max(time.time_ns(), known.number + _REVISIONS)
-        self._figures = dict(known.figures)
+        self._figures, self._told_last = dict(known.figures), dict(known.told)
         limit = opening.budget_usd
         self._ledger = None if limit is None else _ledger(Decimal(repr(limit)), known)
         self._grants: dict[str, asyncio.Future[Granted]] = {}
@@ -65,18 +63,14 @@ class Desk:
         self._told: set[str] = set()
         self._word_at = self._sight_at = self._number  # so that nobody knows it yet
         self._word_moved, self._sight_moved = asyncio.Event(), asyncio.Event()
-        self._nonces = NonceDesk()
+        self._nonces = NonceTakers()
         self._leases: DeskService | None = None
-        self._nonce_takers: dict[str, _NonceTaker] = {}
 
     async def tell(self, told: Told) -> Word:
         """Takes in what a worker has done; how far the run is."""
         self._born(told.worker, told.life)
-        self._figures[told.life] = told.figures
-        for failed in told.failures:
-            self._judge(failed)
-        if told.answers:
-            self._answers(told.answers)
+        if not told.number or told.number > self._told_last.get(told.life, 0):  # else it is known from the file
+            self._count(told)
         for notice in told.notices:
             self._notice(notice)
         self._attempts.extend(told.attempts)
@@ -160,17 +154,15 @@ class Desk:
 
     async def take_nonce(self, life: str, refused: str | None) -> tuple[str, float] | None:
         """The nonce that all use, with its age in seconds; None where the worker is to get one."""
-        taker = self._nonce_takers.setdefault(life, _NonceTaker())
-        given = await taker.take(self._nonces, refused)
-        return None if given.value is None else (given.value, given.age_s)
+        return await self._nonces.take(life, refused)
 
     async def keep_nonce(self, life: str, value: str, age_s: float) -> None:
         """A worker has a new nonce for all."""
-        self._nonces.kept(self._nonce_takers.setdefault(life, _NonceTaker()).tell, value, age_s)
+        self._nonces.keep(life, value, age_s)
 
     async def fail_nonce(self, life: str) -> None:
         """A worker got none."""
-        self._nonces.failed(self._nonce_takers.setdefault(life, _NonceTaker()).tell)
+        self._nonces.fail(life)
 
     @property
     def _word(self) -> Word:
@@ -213,13 +205,21 @@ class Desk:
         self._ended.add(life)
         if (figures := self._figures.get(life)) is not None:
             self._figures[life] = msgspec.structs.replace(figures, in_flight=0, retrying=0, slots=0)
-        if (taker := self._nonce_takers.pop(life, None)) is not None:
-            self._nonces.failed(taker.tell)
+        self._nonces.lost(life)
         if self._ledger is not None:
             self._ledger.lost(life)
             self._serve_budget()
         self._remember()  # nobody will tell it again
         self._see()
+
+    def _count(self, told: Told) -> None:
+        """What a worker has done since it told last."""
+        self._told_last[told.life] = told.number
+        self._figures[told.life] = told.figures
+        for failed in told.failures:
+            self._judge(failed)
+        if told.answers:
+            self._answers(told.answers)
 
     def _judge(self, failed: FailedPrompt) -> None:
         self._answers(failed.answers)
@@ -281,6 +281,7 @@ class Desk:
         ledger = self._ledger
         remembered = Remembered(
             figures=self._figures,
+            told=self._told_last,
             granted={} if ledger is None else ledger.granted,
             asked={} if ledger is None else ledger.asked,
             lives=self._lives,
@@ -293,21 +294,3 @@ class Desk:
 
 def _ledger(limit: Decimal, known: Remembered) -> BudgetLedger:
     return BudgetLedger(limit, known.granted, asked=known.asked, gone=known.ended)
-
-
-class _NonceTaker:
-    """One worker at the desk's nonces."""
-
-    def __init__(self) -> None:
-        self._waiting: asyncio.Future[NonceGiven] | None = None
-
-    async def take(self, desk: NonceDesk, refused: str | None) -> NonceGiven:
-        """Waits for the worker's turn."""
-        self._waiting = asyncio.get_running_loop().create_future()
-        desk.wanted(self.tell, refused)
-        return await self._waiting
-
-    def tell(self, message: Any) -> None:
-        """What the nonces' desk says."""
-        if self._waiting is not None and not self._waiting.done():
-            self._waiting.set_result(message)

@@ -6,6 +6,8 @@ from collections.abc import Awaitable, Callable, Container
 from contextlib import suppress
 from typing import Any, Protocol
 
+import msgspec
+
 from batchchat.ray.ledger import BudgetAsk, Granted
 from batchchat.ray.words import Told, Word
 
@@ -47,7 +49,7 @@ class DeskLine:
     """Tells the desk how the worker does, and hears how far the run is, while it is entered.
 
     Args:
-        told: Gives what is to be told now; it is told once.
+        told: Gives what is to be told now, without a number; it is told once.
         heard: Called with each word of the desk.
         acknowledged: Called each time that the desk has taken in what was told.
         failed: Called once with a sentence where the desk is gone for good.
@@ -70,9 +72,10 @@ class DeskLine:
         self._acknowledged = acknowledged
         self._urgent = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
+        self._number = 0
 
     async def __aenter__(self) -> "DeskLine":
-        self._heard(await self._desk.tell(self._told()))
+        self._heard(await self._desk.tell(self._numbered(self._told())))
         self._tasks = [asyncio.create_task(each()) for each in (self._tell, self._hear)]
         return self
 
@@ -80,7 +83,7 @@ class DeskLine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._desk.tell(self._told())
+        await self._desk.tell(self._numbered(self._told()))
 
     def hurry(self) -> None:
         """Tells at once."""
@@ -96,8 +99,12 @@ class DeskLine:
             told = self._told()
             if told != before:
                 before = told
-                self._heard(await self._call(self._desk.tell(told)))
+                self._heard(await self._call(self._desk.tell(self._numbered(told))))
                 self._acknowledged()
+
+    def _numbered(self, told: Told) -> Told:
+        self._number += 1
+        return msgspec.structs.replace(told, number=self._number)
 
     async def _hear(self) -> None:
         revision = -1

@@ -21,6 +21,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         figures: Of each life of a worker, by its name.
+        told: Number of what each told last, of which the figures are.
         granted: US dollars that each may spend.
         asked: Number of the last of the asks by which each came to that.
         lives: The one of each worker.
@@ -30,6 +31,7 @@ class Remembered(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     figures: dict[str, Figures] = {}
+    told: dict[str, int] = {}
     granted: dict[str, Decimal] = {}
     asked: dict[str, int] = {}
     lives: dict[int, str] = {}

@@ -134,6 +134,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         worker: Number of the worker.
         life: Another name after each start of it.
+        number: Grows with each of them, so that none counts twice; 0 for what is told once and not again.
         figures: As of now.
         failures: Since it told last, in their order.
         answers: Answers since the last of these.
@@ -144,6 +145,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
 
     worker: int
     life: str
+    number: int = 0
     figures: Figures
     failures: tuple[FailedPrompt, ...] = ()
     answers: int = 0

@@ -1,6 +1,7 @@
 """The desk of a run on a cluster, without a cluster: budget, stop rules, nonce, words, and what outlives it."""
 
 import asyncio
+import itertools
 import random
 from collections import Counter
 from decimal import Decimal
@@ -14,13 +15,15 @@ from batchchat.leases import Ask, DeskAwayError
 from batchchat.processes.messages import CarriedError
 from batchchat.ray.desk import Desk
 from batchchat.ray.desk_budget import DeskBudget
-from batchchat.ray.desk_line import DeskNonce
+from batchchat.ray.desk_line import DeskLine, DeskNonce
 from batchchat.ray.desk_memory import DeskMemory, Remembered
 from batchchat.ray.desk_worker import DeskWorker
 from batchchat.ray.ledger import BudgetAsk, BudgetLedger
 from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told, Word
 from batchchat.records import Usage
 from batchchat.stopping import StopReason
+
+numbers = itertools.count(1)
 
 
 def opening(tmp_path, **more):
@@ -42,7 +45,7 @@ def failed(n, error=None, answers=0):
 
 
 def told(worker=1, life="a", failures=(), **figures):
-    return Told(worker=worker, life=life, figures=Figures(**figures), failures=tuple(failures))
+    return Told(worker=worker, life=life, number=next(numbers), figures=Figures(**figures), failures=tuple(failures))
 
 
 @pytest.mark.parametrize("workers", [1, 2, 7])
@@ -385,3 +388,54 @@ async def test_desk_that_cannot_open_the_file_of_its_leases_is_away_until_it_can
     (tmp_path / "folder").unlink()
     (tmp_path / "folder").mkdir()
     assert (await desk.exchange(Ask(worker="w"))).rates == (Rate(5, 1.0),)
+
+
+async def test_what_is_told_a_second_time_counts_once(tmp_path):
+    """Ray repeats what was told where the answer went down with the desk, which had written it to its file."""
+    settings = opening(tmp_path, rules={"max_failures": 5})
+    once = told(1, "a", [failed(n) for n in range(3)], failed=3, completed=4)
+    await Desk(settings).tell(once)
+    desk = Desk(settings)
+    assert (await desk.tell(once)).stage == GO
+    figures = (await desk.look()).figures
+    assert (figures.failed, figures.completed) == (3, 4)
+    assert (await desk.tell(told(1, "a", [failed(n) for n in range(3, 5)], failed=5))).stage == GO
+    assert (await desk.tell(told(1, "a", [failed(5)], failed=6))).stage == DRAIN
+
+
+async def test_notices_and_reasons_that_are_told_a_second_time_are_not_lost(tmp_path):
+    """They are in no file of the desk's that went down."""
+    settings = opening(tmp_path)
+    reason = StopReason(kind="service", message="the key was refused")
+    once = msgspec.structs.replace(told(1, "a", [failed(1)], failed=1), notices=(("a sentence", 0),), stop=reason)
+    await Desk(settings).tell(once)
+    sight = await (again := Desk(settings)).look()
+    assert sight.notices == ()
+    await again.tell(once)
+    sight = await again.look()
+    assert (sight.notices, sight.stop) == ((("a sentence", 0),), reason)
+
+
+async def test_each_telling_of_a_worker_has_a_number_of_its_own():
+    heard = []
+
+    class Heard:
+        async def tell(self, told):
+            heard.append(told.number)
+            return Word(desk=1, revision=1)
+
+        async def hear(self, revision):
+            await asyncio.Event().wait()
+
+    figures = iter(range(9))
+    line = DeskLine(
+        Heard(),
+        told=lambda: Told(worker=1, life="a", figures=Figures(requests=next(figures))),
+        heard=lambda word: None,
+        acknowledged=lambda: None,
+        failed=heard.append,
+    )
+    async with line:
+        line.hurry()
+        await turns()
+    assert heard == [1, 2, 3]
