@@ -23,6 +23,7 @@ from batchchat.ray.words import (
     DeskOpening,
     FailedAttempt,
     FailedPrompt,
+    Figures,
     Sight,
     Told,
     Word,
@@ -68,14 +69,17 @@ class Desk:
 
     async def tell(self, told: Told) -> Word:
         """Takes in what a worker has done; how far the run is."""
-        self._born(told.worker, told.life)
+        ended = told.life in self._ended
+        if not ended:
+            self._born(told.worker, told.life)
         if not told.number or told.number > self._told_last.get(told.life, 0):  # else it is known from the file
             self._count(told)
-        for notice in told.notices:
-            self._notice(notice)
-        self._attempts.extend(told.attempts)
-        if told.stop is not None:
-            self._stop_for(told.stop)
+        if not ended:  # what else it has to say is of a worker that is cut off
+            for notice in told.notices:
+                self._notice(notice)
+            self._attempts.extend(told.attempts)
+            if told.stop is not None:
+                self._stop_for(told.stop)
         self._see()
         self._remember(at_most_every_s=0.0 if told.failures else 1.0)
         return self._word
@@ -116,10 +120,16 @@ class Desk:
         if (life := self._lives.pop(worker, None)) is not None:
             self._end(life)
 
+    async def gone(self, worker: int) -> None:
+        """A worker was given up: no other life of it will come."""
+        await self.lost(worker)
+
     async def grant(self, ask: BudgetAsk) -> Granted:
         """What a worker may spend, once it is as much as it wants or nothing more can be had."""
         if self._ledger is None:
             raise RuntimeError("there is no budget")
+        if ask.life in self._ended:
+            return self._ledger.refused(ask)
         self._ledger.ask(ask)
         waiting: asyncio.Future[Granted] = asyncio.get_running_loop().create_future()
         self._grants[ask.life] = waiting
@@ -128,7 +138,7 @@ class Desk:
 
     async def update_budget(self, ask: BudgetAsk) -> None:
         """How a worker does that waits for more, or gives back."""
-        if self._ledger is not None:
+        if self._ledger is not None and ask.life not in self._ended:
             self._ledger.update(ask)
             self._serve_budget()
 
@@ -154,7 +164,7 @@ class Desk:
 
     async def take_nonce(self, life: str, refused: str | None) -> tuple[str, float] | None:
         """The nonce that all use, with its age in seconds; None where the worker is to get one."""
-        return await self._nonces.take(life, refused)
+        return None if life in self._ended else await self._nonces.take(life, refused)
 
     async def keep_nonce(self, life: str, value: str, age_s: float) -> None:
         """A worker has a new nonce for all."""
@@ -194,17 +204,11 @@ class Desk:
             if before is not None:
                 self._end(before)
 
-    async def gone(self, worker: int) -> None:
-        """A worker was given up: no other life of it will come."""
-        if (life := self._lives.pop(worker, None)) is not None:
-            self._end(life)
-            self._see()
-
     def _end(self, life: str) -> None:
         """A life of a worker is over; what it did stays counted."""
         self._ended.add(life)
         if (figures := self._figures.get(life)) is not None:
-            self._figures[life] = msgspec.structs.replace(figures, in_flight=0, retrying=0, slots=0)
+            self._figures[life] = _at_rest(figures)
         self._nonces.lost(life)
         if self._ledger is not None:
             self._ledger.lost(life)
@@ -215,7 +219,7 @@ class Desk:
     def _count(self, told: Told) -> None:
         """What a worker has done since it told last."""
         self._told_last[told.life] = told.number
-        self._figures[told.life] = told.figures
+        self._figures[told.life] = _at_rest(told.figures) if told.life in self._ended else told.figures
         for failed in told.failures:
             self._judge(failed)
         if told.answers:
@@ -290,6 +294,11 @@ class Desk:
             stop=self._stop,
         )
         self._memory.write(remembered, at_most_every_s)
+
+
+def _at_rest(figures: Figures) -> Figures:
+    """Those of a worker that is gone."""
+    return msgspec.structs.replace(figures, in_flight=0, retrying=0, slots=0)
 
 
 def _ledger(limit: Decimal, known: Remembered) -> BudgetLedger:

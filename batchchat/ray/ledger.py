@@ -100,6 +100,11 @@ class BudgetLedger:
         self._gone.add(life)
         self._line.pop(life, None)
 
+    def refused(self, ask: BudgetAsk) -> Granted:
+        """The answer to a worker that is taken to be gone: it may spend what it has, and no more."""
+        spent = sum(self._spent.values(), Decimal(0))
+        return Granted(usd=ask.have, exhausted=True, limit=self.limit, spent=spent)
+
     def grants(self) -> dict[str, Granted]:
         """What can be said now, by worker; they are out of the line then."""
         said: dict[str, Granted] = {}

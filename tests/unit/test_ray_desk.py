@@ -439,3 +439,48 @@ async def test_each_telling_of_a_worker_has_a_number_of_its_own():
         line.hurry()
         await turns()
     assert heard == [1, 2, 3]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_late_word_of_an_old_life_harms_no_new_one(tmp_path, again):
+    """A worker that was taken to be dead talks once more, to this desk or to the next one: what it did counts, and
+    the life that came in its place stays in each line."""
+    settings = opening(tmp_path, budget_usd=1.0)
+    moved = Moved(settings)
+    for worker, life in ((1, "old"), (2, "other"), (1, "new")):
+        await moved.desk.tell(told(worker, life, requests=1, in_flight=1))
+    if again:
+        await moved.begin_again()
+    desk = moved.desk
+    held = await moved.budget("other").hold(Decimal("0.9"))
+    asking = asyncio.create_task(moved.budget("new").hold(Decimal("0.5")))
+    assert await desk.take_nonce("other", None) is None
+    waiting = asyncio.create_task(desk.take_nonce("new", None))
+    await turns()
+    reason = StopReason(kind="service", message="the desk of the run is gone")
+    await desk.tell(msgspec.structs.replace(told(1, "old", requests=5, in_flight=1), stop=reason))
+    await desk.tell(told(1, "new", requests=1, in_flight=1))
+    await desk.keep_nonce("other", "n0nce", 0.0)
+    moved.budgets[0].release(held)
+    moved.listen()
+    await turns()
+    assert waiting.result()[0] == "n0nce"
+    assert asking.done()
+    sight = await desk.look()
+    assert (sight.figures.requests, sight.figures.in_flight, sight.stop) == (7, 2, None)
+    moved.stop()
+
+
+async def test_old_life_takes_no_place_in_a_line(tmp_path):
+    """Nobody would know when it is gone for good, and others would wait for it."""
+    moved = Moved(opening(tmp_path, budget_usd=1.0))
+    for life in ("old", "new"):
+        await moved.desk.tell(told(1, life))
+    assert await moved.desk.take_nonce("old", None) is None
+    async with asyncio.timeout(20):
+        assert await moved.desk.take_nonce("new", None) is None
+    asking = asyncio.create_task(moved.budget("old").hold(Decimal("0.5")))
+    await turns()
+    assert len(moved.over) == 1
+    assert await moved.budget("new").hold(Decimal("1.0")) == 1
+    asking.cancel()
