@@ -59,8 +59,9 @@ class Desk:
         counted = self._take_up(known)
         self._stop = known.stop or counted
         self._stage, self._all_cut = GO if self._stop is None else DRAIN, False
-        self._notices: list[tuple[str, int]] = []
-        self._attempts: deque[FailedAttempt] = deque(maxlen=MOST_ATTEMPTS)
+        # Each with the revision of the sight that shows it first.
+        self._notices: deque[tuple[int, tuple[str, int]]] = deque(maxlen=MOST_ATTEMPTS)
+        self._attempts: deque[tuple[int, FailedAttempt]] = deque(maxlen=MOST_ATTEMPTS)
         self._told: set[str] = set()
         self._word_at = self._sight_at = self._number  # so that nobody knows it yet
         self._word_moved, self._sight_moved = asyncio.Event(), asyncio.Event()
@@ -77,7 +78,7 @@ class Desk:
         if not ended:  # what else it has to say is of a worker that is cut off
             for notice in told.notices:
                 self._notice(notice)
-            self._attempts.extend(told.attempts)
+            self._attempts.extend((self._sight_at + 1, attempt) for attempt in told.attempts)
             if told.stop is not None:
                 self._stop_for(told.stop)
         self._see()
@@ -96,7 +97,13 @@ class Desk:
         return self._word
 
     async def watch(self, revision: int) -> Sight:
-        """What all workers have done, as soon as there is something new, some times a second at most."""
+        """What all workers have done, as soon as there is something new, some times a second at most.
+
+        Args:
+            revision: Of the last sight that the driver has taken in. What came with it is forgotten, and nothing else
+                is: the call may go on where nobody waits for its answer any more.
+        """
+        self._forget(revision)
         if revision == self._sight_at:
             self._sight_moved.clear()
             with contextlib.suppress(TimeoutError):
@@ -105,9 +112,12 @@ class Desk:
         await asyncio.sleep(_SIGHT_S)
         return self._sight()
 
-    async def look(self) -> Sight:
-        """The same, now."""
-        return self._sight()
+    async def look(self, revision: int = -1) -> Sight:
+        """The same, now; what came with it is forgotten."""
+        self._forget(revision)
+        sight = self._sight()
+        self._forget(self._sight_at)
+        return sight
 
     async def set_stage(self, stage: int, all_cut: bool) -> None:
         """The driver's word for all."""
@@ -185,17 +195,20 @@ class Desk:
         )
 
     def _sight(self) -> Sight:
-        notices, self._notices = tuple(self._notices), []
-        attempts = tuple(self._attempts)
-        self._attempts.clear()
         return Sight(
             desk=self._number,
             revision=self._sight_at,
             figures=sum_figures(self._figures.values()),
-            notices=notices,
-            attempts=attempts,
+            notices=tuple(notice for _, notice in self._notices),
+            attempts=tuple(attempt for _, attempt in self._attempts),
             stop=self._stop,
         )
+
+    def _forget(self, revision: int) -> None:
+        """The driver has this sight."""
+        for told in (self._notices, self._attempts):
+            while told and told[0][0] <= revision:
+                told.popleft()
 
     def _born(self, worker: int, life: str) -> None:
         before = self._lives.get(worker)
@@ -249,7 +262,7 @@ class Desk:
         """Once for all workers, where several say the same."""
         if notice[1] > 0 or notice[0] not in self._told:
             self._told.add(notice[0])
-            self._notices.append(notice)
+            self._notices.append((self._sight_at + 1, notice))
 
     def _say(self) -> None:
         self._word_at += 1

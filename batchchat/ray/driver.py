@@ -63,6 +63,7 @@ class RayAsking(Asking):
         self._results = ""
         self._work: SpreadWork | None = None
         self._stage, self._all_cut = GO, False
+        self._seen = -1
         self._telling: set[asyncio.Future[None]] = set()
         self.admission.when_closed(lambda: self.say(abort=False, all_cut=True))
 
@@ -248,14 +249,14 @@ class RayAsking(Asking):
 
     async def _watch(self, desk: Actor) -> None:
         """Takes in what the workers have done, as the desk tells it."""
-        revision, number = -1, 0
+        number = 0
         while True:
             try:
-                sight: Sight = await desk.watch(revision)
+                sight: Sight = await desk.watch(self._seen)
             except WorkerLostError as error:
                 self._stop(StopReason(kind="service", message=f"the cluster cannot be reached any more: {error}"))
                 return
-            revision = sight.revision
+            self._seen = sight.revision
             if number not in (0, sight.desk):  # another start of it, which knows nothing of this
                 self.say(abort=False, all_cut=self._all_cut)
             number = sight.desk
@@ -282,7 +283,7 @@ class RayAsking(Asking):
         if self._desk is not None:
             try:
                 async with asyncio.timeout(_CLOSE_S):
-                    self._take(await self._desk.look())
+                    self._take(await self._desk.look(self._seen))
             except (TimeoutError, WorkerLostError):
                 return
 

@@ -9,17 +9,21 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from batchchat.config import load_job
 from batchchat.durations import Rate
 from batchchat.errors import AuthError, ServerError
 from batchchat.leases import Ask, DeskAwayError
+from batchchat.observer import Observers
 from batchchat.processes.messages import CarriedError
+from batchchat.ray import desk as desk_module
 from batchchat.ray.desk import Desk
 from batchchat.ray.desk_budget import DeskBudget
 from batchchat.ray.desk_line import DeskLine, DeskNonce
 from batchchat.ray.desk_memory import DeskMemory, Remembered
 from batchchat.ray.desk_worker import DeskWorker
+from batchchat.ray.driver import RayAsking
 from batchchat.ray.ledger import BudgetAsk, BudgetLedger
-from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedPrompt, Figures, Told, Word
+from batchchat.ray.words import DRAIN, GO, DeskOpening, FailedAttempt, FailedPrompt, Figures, Sight, Told, Word
 from batchchat.records import Usage
 from batchchat.stopping import StopReason
 
@@ -484,3 +488,61 @@ async def test_old_life_takes_no_place_in_a_line(tmp_path):
     assert len(moved.over) == 1
     assert await moved.budget("new").hold(Decimal("1.0")) == 1
     asking.cancel()
+
+
+def noticed(sentence, attempts=()):
+    return msgspec.structs.replace(told(), notices=((sentence, 0),), attempts=tuple(attempts))
+
+
+async def test_call_that_nobody_waits_for_any_more_takes_no_notice_away(tmp_path, monkeypatch):
+    """The driver gives up waiting at the end of a run; at the desk the call goes on."""
+    monkeypatch.setattr(desk_module, "_SIGHT_S", 0.0)
+    desk = Desk(opening(tmp_path))
+    seen = (await desk.watch(-1)).revision
+    orphan = asyncio.create_task(desk.watch(seen))
+    await turns()
+    attempt = FailedAttempt("q", 1, CarriedError.of(ServerError("gone")), True)
+    await desk.tell(noticed("the nonce cannot be kept", [attempt]))
+    assert (await orphan).notices == (("the nonce cannot be kept", 0),)
+    last = await desk.look(seen)
+    assert last.notices == (("the nonce cannot be kept", 0),)
+    assert [each.id for each in last.attempts] == ["q"]
+
+
+async def test_driver_hears_each_notice_once(tmp_path, monkeypatch):
+    """Also where an answer was lost and Ray repeats the call, and where the desk begins again."""
+    monkeypatch.setattr(desk_module, "_SIGHT_S", 0.0)
+    desk, heard, seen = Desk(opening(tmp_path)), [], -1
+    for number in range(6):
+        if number == 3:
+            desk = Desk(opening(tmp_path))
+        await desk.tell(noticed(f"sentence {number}"))
+        await desk.watch(seen)  # its answer was lost
+        sight = await (desk.look(seen) if number == 5 else desk.watch(seen))
+        heard.extend(sentence for sentence, _ in sight.notices)
+        seen = sight.revision
+    assert heard == [f"sentence {number}" for number in range(6)]
+
+
+async def test_driver_says_which_notices_it_has(monkeypatch):
+    """What it has taken in of the desk's words, also where it asks for the last time."""
+    asked = []
+
+    class Watched:
+        async def watch(self, revision):
+            asked.append(("watch", revision))
+            if revision == 7:
+                await asyncio.Event().wait()
+            return Sight(desk=1, revision=7, figures=Figures())
+
+        async def look(self, revision=-1):
+            asked.append(("look", revision))
+            return Sight(desk=1, revision=8, figures=Figures())
+
+    job = load_job(None, {"input": ["in.jsonl"], "provider": {"name": "ai-engine", "base_url": "http://x"}})
+    driver = RayAsking(job, Observers([]), {}, lambda reason: None)
+    driver._desk = Watched()
+    watch = asyncio.create_task(driver._watch(driver._desk))
+    await turns()
+    await driver._end_watch(watch)
+    assert asked == [("watch", -1), ("watch", 7), ("look", 7)]
