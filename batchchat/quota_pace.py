@@ -77,15 +77,22 @@ class QuotaPace:
         ):
             left.spend(spent, self._last_at)
 
-    def open_at(self, tokens: float, now: float) -> float:
-        """Loop time from which a request of ``tokens`` fits, if nothing newer is known until then."""
-        at = 0.0
+    def open_at(self, tokens: float, at: float, now: float | None = None) -> float:
+        """Loop time from which a request of ``tokens`` fits, if nothing newer is known until then.
+
+        Args:
+            at: When it could go out at the earliest.
+            now: Where that is not yet: limits that are whole again by then are not taken for whole before.
+        """
+        opens_at = 0.0
         for left, amount in ((self._requests, 1.0), (self._tokens, tokens)):
             if left.known:
-                if now >= left.reset_at:
-                    self._forget_before(now - left.renew(amount, now))
-                at = max(at, left.open_at(amount, now))
-        return at
+                if at >= left.reset_at:
+                    if now is not None and now < left.reset_at:
+                        continue
+                    self._forget_before(at - left.renew(amount, at))
+                opens_at = max(opens_at, left.open_at(amount, at))
+        return opens_at
 
     def _forget_before(self, sent_at: float) -> None:
         """What was sent before the limit was last whole no longer counts, even if its answer takes for ever."""

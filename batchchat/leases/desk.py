@@ -258,7 +258,7 @@ class Desk:
         near = now + ahead_s
         leases: list[Lease] = []
         for tokens in ask.wants[:size]:
-            by_rates, others = schedule.open_at(tokens, now + ask.lead_s)
+            by_rates, others = schedule.open_at(tokens, now, ask.lead_s)
             at = max(by_rates, others)
             if others > by_rates:
                 self._there_since = max(self._there_since, others)

@@ -107,15 +107,20 @@ class Schedule:
         """Leases whose tokens count, in the order of their times."""
         return () if self._budget is None else self._budget.spent
 
-    def open_at(self, tokens: float, earliest: float) -> tuple[float, float]:
-        """Times from which one more request may be sent: by the rates, and by everything else."""
-        at = max(earliest, self._last_start)
+    def open_at(self, tokens: float, now: float, lead_s: float = 0.0) -> tuple[float, float]:
+        """Times from which one more request may be sent: by the rates, and by everything else.
+
+        Args:
+            lead_s: For so long from now on nobody can send it. What counts until then counts for whoever is asked for
+                next, so that nothing is forgotten here.
+        """
+        at = max(now + lead_s, self._last_start)
         for pace in self._paces:
             if (open_at := pace.open_at()) is not None:  # nothing is in transit here
                 at = max(at, open_at)
-        others = self._quota.open_at(tokens, at)
+        others = self._quota.open_at(tokens, at, now)
         if self._budget is not None:
-            others = max(others, self._budget.open_at(int(tokens), earliest) or 0.0)
+            others = max(others, self._budget.open_at(int(tokens), now) or 0.0)
         return at, others
 
     def take(self, slot: Slot, there_since: float) -> None:
@@ -125,6 +130,7 @@ class Schedule:
             pace.take(slot, there_since)
         slot.at = until
         self.note(slot)
+        self._quota.open_at(slot.tokens, slot.start)  # whole again by then, for this one and those after it
         self._quota.sent(slot, slot.tokens, slot.start)
 
     def note(self, slot: Slot) -> None:

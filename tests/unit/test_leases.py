@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from batchchat.durations import Rate
 from batchchat.leases import Ask, Desk, DeskFile, DeskService, LeasedLimiter, Schedule, SteeringLimiter
 from batchchat.leases.clock_map import ClockMap
+from batchchat.leases.messages import Told
 from batchchat.limits import Send
 from batchchat.rate_headers import Quota, RateHeaders
 from tests.leased import Cluster, die
@@ -670,3 +671,47 @@ def test_what_nobody_thought_of_ends_the_run_with_a_sentence() -> None:
     send, failures = run(main())
     assert send is None
     assert failures == ["what leases the limit to all workers failed: ValueError: no\\nsuch thing"]
+
+
+def due(desk: Desk, now: float) -> list:
+    return [lease for _, answer in desk.due(now) for lease in answer.leases]
+
+
+def test_tokens_fit_the_minute_though_one_far_away_leaves_the_line() -> None:
+    """Its lease could begin a second from now only, when much would have left the minute: that is no room for others,
+    whose leases begin before."""
+    desk, start = Desk(Schedule((), tokens_per_minute=1000)), 1000.0
+    sent = []
+    for at, tokens in ((0.0, 900), (30.0, 100)):
+        desk.take(Ask(worker="near", wants=(tokens,), lead_s=0.003), start + at)
+        (lease,) = due(desk, start + at)
+        desk.take(Ask(worker="near", sent=((lease.number, lease.at - lease.until),)), start + at + 0.05)
+        desk.due(start + at + 0.05)
+        sent.append((lease.at, tokens))
+    desk.take(Ask(worker="far", wants=(950,), lead_s=1.0), start + 59.1)
+    assert not due(desk, start + 59.1)
+    desk.take(Ask(worker="near", wants=(300,), lead_s=0.003), start + 59.11)
+    desk.take(Ask(worker="far", gone=True), start + 59.15)
+    (lease,) = due(desk, start + 59.15) or due(desk, start + 60.0)
+    sent.append((lease.at, 300))
+    assert lease.at == pytest.approx(start + 60.0, abs=0.1)
+    for first, _ in sent:
+        assert sum(tokens for at, tokens in sent if first <= at < first + 60.0) <= 1000
+
+
+def test_limit_of_the_service_is_not_taken_for_whole_before_it_is() -> None:
+    """By the rate, the next request may go long after that; with another rate it may go before."""
+    desk = Desk(Schedule([Rate(1, 60.0)]))
+    desk.take(Ask(worker="w", wants=(0,)), 0.0)
+    (lease,) = due(desk, 0.0)
+    told = RateHeaders(requests=Quota(remaining=0, limit=100, reset_s=30.0))
+    desk.take(Ask(worker="w", sent=((lease.number, 0.0),), told=(Told(lease.number, told),)), 1.0)
+    desk.take(Ask(worker="w", wants=(0,)), 1.0)
+    assert not due(desk, 1.0)
+    desk.set_rates([Rate(100, 1.0)], 2.0)
+    desk.take(Ask(worker="w", wants=(0,)), 2.0)
+    assert not due(desk, 2.0)
+    assert not due(desk, 30.5)
+    desk.take(Ask(worker="w", wants=(0,)), 31.1)  # it was answered in between, as nothing was to be said for long
+    (lease,) = due(desk, 31.1)
+    assert lease.at >= 31.0
