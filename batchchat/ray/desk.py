@@ -53,6 +53,7 @@ class Desk:
         self._figures, self._told_last = dict(known.figures), dict(known.told)
         limit = opening.budget_usd
         self._ledger = None if limit is None else _ledger(Decimal(repr(limit)), known)
+        self._short = False  # as was said last
         self._grants: dict[str, asyncio.Future[Granted]] = {}
         self._rules = StopRules(**opening.rules)
         self._lives, self._ended = dict(known.lives), set(known.ended)
@@ -275,14 +276,14 @@ class Desk:
     def _serve_budget(self) -> None:
         if self._ledger is None:
             return
-        short = self._ledger.short
         said = self._ledger.grants()
         if said:
             self._remember()  # before a worker hears of it
         for life, granted in said.items():
             if (waiting := self._grants.pop(life, None)) is not None and not waiting.done():
                 waiting.set_result(granted)
-        if short or self._ledger.short:
+        if self._short != self._ledger.short:
+            self._short = self._ledger.short
             self._say()
 
     def _take_up(self, known: Remembered) -> StopReason | None:

@@ -546,3 +546,25 @@ async def test_driver_says_which_notices_it_has(monkeypatch):
     await turns()
     await driver._end_watch(watch)
     assert asked == [("watch", -1), ("watch", 7), ("look", 7)]
+
+
+@pytest.mark.parametrize("pause", range(6))
+async def test_who_waits_for_the_budget_costs_few_messages_and_gets_what_is_given_back(tmp_path, pause):
+    """What is released while an older state is on its way to the desk is told after that."""
+    moved = Moved(opening(tmp_path, budget_usd=1.0))
+    a, b = moved.budget("a"), moved.budget("b")
+    moved.budget("c"), moved.budget("d")
+    moved.listen()
+    held = [await b.hold(Decimal("0.3")) for _ in range(3)]
+    asking = asyncio.create_task(a.hold(Decimal("1.0")))
+    await turns()
+    calls = moved.calls.copy()
+    await turns(1000)
+    assert moved.calls == calls
+    for each in held:
+        b.release(each)
+        await turns(pause)
+    await turns()
+    assert asking.done()
+    assert (moved.calls - calls).total() < 20
+    moved.stop()
