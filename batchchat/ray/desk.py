@@ -82,6 +82,8 @@ class Desk:
             self._attempts.extend((self._sight_at + 1, attempt) for attempt in told.attempts)
             if told.stop is not None:
                 self._stop_for(told.stop)
+        if told.last and not ended:
+            await self.lost(told.worker)
         self._see()
         self._remember(at_most_every_s=0.0 if told.failures else 1.0)
         return self._word

@@ -53,6 +53,12 @@ class DeskBudget(Budget):
             self._unknown = True
             self._tell_later()
 
+    async def close(self) -> None:
+        """Gives back what was not spent; the worker asks for nothing more."""
+        if self._number:
+            self._unknown = True
+            await self._tell_now()
+
     def release(self, usd: Decimal) -> None:
         """See ``Budget.release``."""
         super().release(usd)

@@ -83,7 +83,7 @@ class DeskLine:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._desk.tell(self._numbered(self._told()))
+        await self._desk.tell(self._numbered(msgspec.structs.replace(self._told(), last=True)))
 
     def hurry(self) -> None:
         """Tells at once."""

@@ -123,6 +123,8 @@ class DeskWorker:
         )
         self._asking = asking = LocalAsking(self._job, self.observer, self._environ, self.stop, shared)
         await self._stack.enter_async_context(self._line)
+        if self._budget is not None:
+            self._stack.push_async_callback(self._budget.close)
         await asking.prepare(self._stack)
         await asking.meter.prepare()
         await self._stack.enter_async_context(asking.opened(self._rules, self.judge))

@@ -141,6 +141,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
         notices: For the user: sentence and level.
         attempts: That failed since, the last few.
         stop: Why the worker would end the run.
+        last: Whether this life of the worker is over.
     """
 
     worker: int
@@ -152,6 +153,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True):
     notices: tuple[tuple[str, int], ...] = ()
     attempts: tuple[FailedAttempt, ...] = ()
     stop: StopReason | None = None
+    last: bool = False
 
 
 class Word(msgspec.Struct, frozen=True, kw_only=True):

@@ -568,3 +568,36 @@ async def test_who_waits_for_the_budget_costs_few_messages_and_gets_what_is_give
     assert asking.done()
     assert (moved.calls - calls).total() < 20
     moved.stop()
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_what_a_closed_worker_did_not_spend_is_there_for_others(tmp_path, again):
+    """A stage may be consumed twice, by other workers at the same desk; nobody waits for those of before."""
+    moved = Moved(opening(tmp_path, budget_usd=1.0))
+    closed = moved.budget("old")
+
+    line = DeskLine(
+        moved.desk,
+        told=lambda: Told(worker=1, life=line.life, figures=Figures(in_flight=1)),
+        heard=lambda word: None,
+        acknowledged=lambda: None,
+        failed=moved.over.append,
+    )
+    line.life = "old"
+    async with line:
+        held = [await closed.hold(Decimal("0.1")) for _ in range(9)]
+        for each in held:
+            closed.spend(Usage(output_tokens=1), PerToken(), "m")
+            closed.release(each)
+        await closed.close()
+    assert (await moved.desk.look()).figures.in_flight == 0
+    if again:
+        await moved.begin_again()
+    other = moved.budget("new")
+    assert await other.hold(Decimal("0.91")) == Decimal("0.91")
+    asking = asyncio.create_task(other.hold(Decimal("0.01")))
+    other.spend(Usage(output_tokens=91), PerToken(), "m")
+    other.release(Decimal("0.91"))
+    await turns()
+    assert len(moved.over) == 1
+    asking.cancel()
