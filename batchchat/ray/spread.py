@@ -12,7 +12,6 @@ from batchchat.pool import InputOrder, PromptSource
 from batchchat.prompts import PromptReader
 from batchchat.ray.actor import Actor, WorkerLostError
 from batchchat.ray.minding import Minder
-from batchchat.ray.readiness import trouble_of
 from batchchat.ray.sharing import Sharing
 from batchchat.records import Failure, InputFault, Outcome, Prompt
 from batchchat.run_output import RunOutput
@@ -33,6 +32,11 @@ _SHARD_S = 5.0
 _MOST = 1000
 # After the last word to the workers, so long until they are not waited for any more.
 _ABORT_S = 15.0
+_NONE_LEFT = StopReason(
+    kind="service",
+    message="no worker of the cluster is left that can ask; see that every node has the batchchat that is here, and "
+    "run again to ask the rest",
+)
 
 
 class Desks(Protocol):
@@ -86,9 +90,7 @@ class SpreadWork:
         self._open: set[int] = set()
         self._chats = asyncio.Lock()
         self._spilled = False
-        self._told: set[str] = set()
         self._minder = Minder(workers, desks.give_up, lambda sentence: asks.observer.notice(sentence, 0))
-        self._unready: set[asyncio.Task[None]] = set()
 
     @property
     def unmerged(self) -> bool:
@@ -143,7 +145,7 @@ class SpreadWork:
     def drain(self) -> None:
         """See ``Work``."""
         self._draining = True
-        self._wait_for_none()
+        self._minder.expect_none()
         self._desks.say(abort=False, all_cut=True)
 
     def abort(self) -> None:
@@ -158,13 +160,13 @@ class SpreadWork:
 
     async def _lane(self, worker: Actor) -> None:
         """Gives a worker one shard after another, once it is there."""
-        if not await self._is_ready(worker):
+        if not await self._minder.arrives(worker):
             return
         while not self._draining:
             item = await self._source.next()
             if item is None:
                 self._desks.say(abort=False, all_cut=True)
-                self._wait_for_none()
+                self._minder.expect_none()
                 return
             ticket = None if self._order is None else self._order.ticket()
             try:
@@ -172,30 +174,6 @@ class SpreadWork:
             finally:
                 if self._order is not None and ticket is not None:
                     self._order.leave(ticket)
-
-    async def _is_ready(self, worker: Actor) -> bool:
-        """Waits for a worker for which there may be no room yet, as long as there is anything to do."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a lane is a task")
-        self._unready.add(task)
-        try:
-            ready = await worker.ready()
-        except WorkerLostError:
-            return False
-        finally:
-            self._unready.discard(task)
-        if (trouble := trouble_of(ready)) is None:
-            return True
-        if trouble.sentence not in self._told:  # of a worker that came later; the others go on
-            self._told.add(trouble.sentence)
-            self._asks.observer.notice(f"{trouble.sentence}; the run goes on without it", 0)
-        return False
-
-    def _wait_for_none(self) -> None:
-        """The lanes of workers that did not come end with the input."""
-        for task in self._unready:
-            task.cancel()
 
     async def _handle(self, item: Piece, worker: Actor, ticket: int | None) -> None:
         if isinstance(item, BatchchatError):
@@ -212,7 +190,7 @@ class SpreadWork:
                 return
             if item.chats:  # one after another, so by one worker, which knows whose turn it is
                 async with self._chats:
-                    await self._ask(item, self._minder.in_place_of(self._workers[0]), ticket)
+                    await self._ask(item, self._workers[0], ticket)
             else:
                 await self._ask(item, worker, ticket)
 
@@ -234,19 +212,21 @@ class SpreadWork:
         await self._done(report, ticket)
 
     async def _asked(self, shard: Shard, worker: Actor) -> ShardReport:
-        """What became of a shard, with this worker or, where that is given up, another.
+        """What became of a shard, with this worker or, where that is lost, another.
 
         Raises:
             WorkerLostError: The worker died of it, as far as anybody can tell, or of what was beside it.
         """
-        while True:
-            worker = self._minder.in_place_of(worker)
+        while (left := self._minder.in_place_of(worker)) is not None:
+            worker = left
             try:
                 report: ShardReport = await worker.ask(shard)
                 return report
             except WorkerLostError:
-                if not self._minder.is_lost(worker):
+                if not await self._minder.is_gone(worker):
                     raise
+        self._asks.stop(_NONE_LEFT)
+        return ShardReport(number=shard.number, whole=False)
 
     async def _done(self, report: ShardReport, ticket: int | None) -> None:
         if report.trouble is not None:
@@ -274,7 +254,7 @@ class SpreadWork:
         if self._draining:
             return
         with suppress(WorkerLostError):
-            await self._done(await self._asked(shard, worker), None)
+            await self._done(await self._asked(shard, self._minder.another(worker)), None)
             return
         await self._merge(shard.number, whole=False)
         prompts = shard_prompts(shard, self._reader, self._fingerprint_of, self._merger)

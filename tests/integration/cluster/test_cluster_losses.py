@@ -9,6 +9,8 @@ import batchchat.ray.minding
 import batchchat.ray.readiness
 from batchchat.config import load_job
 from batchchat.devserver import DevServer, Scenario
+from batchchat.ray.actor import WorkerLostError
+from batchchat.ray.worker import ShardWorker
 from batchchat.runner import run_job
 from tests.cluster_double import ClusterDouble
 from tests.integration.test_run_job import Listener
@@ -23,12 +25,16 @@ def _soon(monkeypatch) -> None:
     monkeypatch.setattr(batchchat.ray.minding, "_AWAY_S", 0.3)
 
 
-async def start(server, folder, listener, **settings):
-    """A run that has some answers, on two workers."""
+def job_for(server, folder, **settings):
     write_prompts(folder / "in.jsonl", COUNT)
     provider = {"name": "ai-engine", "base_url": server.base_url}
     job = {"input": [str(folder / "in.jsonl")], "output.path": str(folder / "out.jsonl"), "provider": provider}
-    going = asyncio.create_task(run_job(load_job(None, {**job, "concurrency": 8, **settings}), observers=[listener]))
+    return load_job(None, {**job, "concurrency": 8, **settings})
+
+
+async def start(server, folder, listener, **settings):
+    """A run that has some answers, on two workers."""
+    going = asyncio.create_task(run_job(job_for(server, folder, **settings), observers=[listener]))
     await server.wait_for_requests(40)
     return going
 
@@ -53,6 +59,66 @@ async def test_others_take_over_what_a_lost_worker_had(tmp_path, order, at_once)
     if order == "input" and not at_once:
         assert [line["index"] for line in read_lines(tmp_path / "out.jsonl")] == list(range(COUNT))
     assert [notice for notice in listener.notices if "no room to start it again" in notice]
+
+
+def end(worker) -> None:
+    """It died and cannot be started again, as on a node without batchchat: each call fails at once."""
+    worker.fails_at_once = True
+    worker.given_up.set()
+    worker.lost.set()
+
+
+@pytest.mark.parametrize("order", ["completion", "input"])
+async def test_a_worker_that_is_dead_for_good_gets_no_more_shards(monkeypatch, tmp_path, order) -> None:
+    """The other one asks what it had, and no prompt fails; also before anybody has looked after it."""
+    monkeypatch.setattr(batchchat.ray.minding, "_LOOK_S", 1000.0)
+    listener = Listener()
+    async with DevServer(Scenario(latency_ms=50)) as server:
+        going = await start(server, tmp_path, listener, **{"output.order": order})
+        end(ClusterDouble.last.workers[0])
+        async with asyncio.timeout(30):
+            report = await going
+        await ClusterDouble.last.bury()
+    assert (report.exit_code, report.failed) == (0, 0)
+    assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
+    if order == "input":
+        assert [line["index"] for line in read_lines(tmp_path / "out.jsonl")] == list(range(COUNT))
+    assert [notice for notice in listener.notices if "cannot be started again; others ask its prompts" in notice]
+
+
+async def test_a_run_whose_workers_are_all_dead_for_good_stops(tmp_path) -> None:
+    """There is nobody to wait for, and the prompts that are left did nothing wrong: they stay to be asked."""
+    listener = Listener()
+    async with DevServer(Scenario(latency_ms=50)) as server:
+        going = await start(server, tmp_path, listener)
+        for worker in ClusterDouble.last.workers:
+            end(worker)
+        async with asyncio.timeout(30):
+            report = await going
+        await ClusterDouble.last.bury()
+    assert (report.exit_code, report.reason, report.failed) == (4, "service", 0)
+    assert report.pending == COUNT - report.answered > 0
+    assert "no worker of the cluster is left that can ask" in report.message
+
+
+async def test_a_shard_that_killed_its_worker_is_asked_again_by_another(monkeypatch, tmp_path) -> None:
+    """Alone, so that nothing else is taken for what killed it."""
+    dying = []
+
+    async def ask(self, shard):
+        if self._opening.number == 1:
+            dying.append(shard.number)
+            raise WorkerLostError("it died, each time")
+        return await asked(self, shard)
+
+    asked = ShardWorker.ask
+    monkeypatch.setattr(ShardWorker, "ask", ask)
+    async with DevServer() as server:
+        async with asyncio.timeout(30):
+            report = await run_job(job_for(server, tmp_path))
+    assert dying
+    assert (report.exit_code, report.failed) == (0, 0)
+    assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
 
 
 async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
