@@ -3,7 +3,7 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
 from batchchat.admission import Admission
@@ -214,6 +214,12 @@ class RayAsking(Asking):
         if self._desk is not None:
             self._later(self._desk.set_stage(self._stage, self._all_cut))
 
+    async def look(self) -> None:
+        """See ``Desks``."""
+        if self._desk is not None:
+            with suppress(WorkerLostError):  # whoever watches the desk ends the run then
+                self._take(await self._desk.look())
+
     async def give_up(self, worker: Actor) -> None:
         """See ``Desks``."""
         if self._cluster is not None:
@@ -279,12 +285,9 @@ class RayAsking(Asking):
         if watch.cancelled() is False and watch.exception() is not None:
             raise watch.exception() or RuntimeError
         await self._close_workers()
-        if self._desk is not None:
-            try:
-                async with asyncio.timeout(_CLOSE_S):
-                    self._take(await self._desk.look())
-            except (TimeoutError, WorkerLostError):
-                return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.look()
 
     async def _close_workers(self) -> None:
         workers, self._workers = self._workers, []

@@ -37,6 +37,10 @@ _NONE_LEFT = StopReason(
     message="no worker of the cluster is left that can ask; see that every node has the batchchat that is here, and "
     "run again to ask the rest",
 )
+_GIVEN_BACK = StopReason(
+    kind="service",
+    message="a worker gave back prompts that it was to ask, and nothing tells why; run again to ask the rest",
+)
 
 
 class Desks(Protocol):
@@ -44,6 +48,9 @@ class Desks(Protocol):
 
     def say(self, *, abort: bool, all_cut: bool) -> None:
         """How far the run is."""
+
+    async def look(self) -> None:
+        """Takes in what is known by now, also why the run is to end."""
 
     async def give_up(self, worker: Actor) -> None:
         """Ends a worker for good."""
@@ -127,6 +134,8 @@ class SpreadWork:
             suspects, self._suspects = self._suspects, []
             for shard, worker in suspects:
                 await self._alone(shard, worker)
+            if not self._draining and not self.exhausted and self._source.failed is None:
+                self._asks.stop(_NONE_LEFT)  # each lane ended before it had anything to ask
         finally:
             self._source.close()
             for each in minding:
@@ -231,8 +240,19 @@ class SpreadWork:
     async def _done(self, report: ShardReport, ticket: int | None) -> None:
         if report.trouble is not None:
             self._stop_for(report.trouble)
+        elif not report.whole and not self._draining:
+            await self._find_out(report)
         await self._in_turn(ticket)
         await self._merge(report.number, whole=report.whole)
+
+    async def _find_out(self, report: ShardReport) -> None:
+        """Ends the run as a worker did that gave its shard back: it would do so with all that come."""
+        if report.stop is not None:
+            self._asks.stop(report.stop)
+            return
+        await self._desks.look()
+        if not self._draining:
+            self._asks.stop(_GIVEN_BACK)
 
     async def _in_turn(self, ticket: int | None) -> None:
         if self._order is not None and ticket is not None:

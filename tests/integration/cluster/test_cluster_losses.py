@@ -10,8 +10,12 @@ import batchchat.ray.readiness
 from batchchat.config import load_job
 from batchchat.devserver import DevServer, Scenario
 from batchchat.ray.actor import WorkerLostError
+from batchchat.ray.desk import Desk
+from batchchat.ray.spread import SpreadWork
 from batchchat.ray.worker import ShardWorker
 from batchchat.runner import run_job
+from batchchat.shards.shard import ShardReport
+from batchchat.stopping import StopReason
 from tests.cluster_double import ClusterDouble
 from tests.integration.test_run_job import Listener
 from tests.runs import assert_all_answered, read_lines, write_prompts
@@ -99,6 +103,54 @@ async def test_a_run_whose_workers_are_all_dead_for_good_stops(tmp_path) -> None
     assert (report.exit_code, report.reason, report.failed) == (4, "service", 0)
     assert report.pending == COUNT - report.answered > 0
     assert "no worker of the cluster is left that can ask" in report.message
+
+
+async def test_a_run_whose_workers_die_before_they_have_a_shard_stops(monkeypatch, tmp_path) -> None:
+    """They were there when the run began; nothing was asked, and nobody is told that all is done."""
+    run = SpreadWork.run
+
+    async def run_without(self):
+        for worker in ClusterDouble.last.workers:
+            end(worker)
+        await run(self)
+
+    monkeypatch.setattr(SpreadWork, "run", run_without)
+    async with DevServer() as server:
+        async with asyncio.timeout(30):
+            report = await run_job(job_for(server, tmp_path))
+        await ClusterDouble.last.bury()
+        assert server.chats == []
+    assert (report.exit_code, report.reason, report.answered, report.pending) == (4, "service", 0, COUNT)
+    assert "no worker of the cluster is left that can ask" in report.message
+
+
+async def test_a_shard_that_is_given_back_for_no_reason_stops_the_run(monkeypatch, tmp_path) -> None:
+    """Whoever gives one back gives back all that come."""
+
+    async def give_back(self, shard):
+        return ShardReport(number=shard.number, whole=False)
+
+    monkeypatch.setattr(ShardWorker, "ask", give_back)
+    async with DevServer() as server:
+        report = await run_job(job_for(server, tmp_path))
+    assert (report.exit_code, report.reason, report.answered, report.pending) == (4, "service", 0, COUNT)
+    assert "gave back prompts" in report.message
+
+
+async def test_a_worker_that_ends_the_run_is_heard_where_the_desk_is_not(monkeypatch, tmp_path) -> None:
+    """The desk may be started anew at that moment; the reason is the worker's, not that it gave its shard back."""
+
+    async def refused(self, work):
+        self.stop(StopReason(kind="service", message="the service refuses all"))
+        await ask(self, work)
+
+    ask = ShardWorker._run
+    monkeypatch.setattr(ShardWorker, "_run", refused)
+    monkeypatch.setattr(Desk, "_stop_for", lambda self, reason: None)
+    async with DevServer() as server:
+        async with asyncio.timeout(30):
+            report = await run_job(job_for(server, tmp_path))
+    assert (report.exit_code, report.reason, report.message) == (4, "service", "the service refuses all")
 
 
 async def test_a_shard_that_killed_its_worker_is_asked_again_by_another(monkeypatch, tmp_path) -> None:
