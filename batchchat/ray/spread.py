@@ -96,6 +96,7 @@ class SpreadWork:
         self._lanes: list[asyncio.Task[None]] = []
         self._open: set[int] = set()
         self._chats = asyncio.Lock()
+        self._talker: Actor | None = None
         self._spilled = False
         self._minder = Minder(workers, desks.give_up, lambda sentence: asks.observer.notice(sentence, 0))
 
@@ -199,9 +200,15 @@ class SpreadWork:
                 return
             if item.chats:  # one after another, so by one worker, which knows whose turn it is
                 async with self._chats:
-                    await self._ask(item, self._workers[0], ticket)
+                    await self._ask(item, self._talking(worker), ticket)
             else:
                 await self._ask(item, worker, ticket)
+
+    def _talking(self, worker: Actor) -> Actor:
+        """Who asks what belongs to conversations: always the same, as long as it can; the first that is there."""
+        talker = worker if self._talker is None else self._minder.in_place_of(self._talker)
+        self._talker = worker if talker is None else talker
+        return self._talker
 
     async def _begun(self, number: int) -> bool:
         try:

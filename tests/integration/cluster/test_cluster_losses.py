@@ -1,6 +1,7 @@
 """Workers that went with their node, where the cluster has no room to start them again."""
 
 import asyncio
+import json
 from collections import Counter
 
 import pytest
@@ -173,18 +174,23 @@ async def test_a_shard_that_killed_its_worker_is_asked_again_by_another(monkeypa
     assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
 
 
-async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
-    """There was no room for the third from the beginning."""
+def no_room_for(monkeypatch, number) -> None:
+    """The worker of that number never comes."""
     monkeypatch.setattr(batchchat.ray.readiness, "_MORE_S", 0.5)
     start_worker = ClusterDouble.start_worker
 
-    def start_two(self, opening):
+    def start_others(self, opening):
         worker = start_worker(self, opening)
-        if opening.number == 3:
+        if opening.number == number:
             worker.lost.set()
         return worker
 
-    monkeypatch.setattr(ClusterDouble, "start_worker", start_two)
+    monkeypatch.setattr(ClusterDouble, "start_worker", start_others)
+
+
+async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
+    """There was no room for the third from the beginning."""
+    no_room_for(monkeypatch, 3)
     listener = Listener()
     async with DevServer(Scenario(latency_ms=50)) as server:
         going = await start(server, tmp_path, listener, workers=3)
@@ -194,6 +200,20 @@ async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) 
         await ClusterDouble.last.bury()
     assert report.exit_code == 0
     assert_all_answered(tmp_path / "out.jsonl", range(COUNT))
+
+
+async def test_conversations_go_to_a_worker_that_is_there(monkeypatch, tmp_path) -> None:
+    """All to the same one, but not to the first, which there was no room for from the beginning."""
+    no_room_for(monkeypatch, 1)
+    lines = [{"id": f"q-{n}", "prompt": f"question {n}", "chat_id": f"c-{n % 3}"} for n in range(12)]
+    async with DevServer() as server:
+        job = job_for(server, tmp_path, workers=3)
+        (tmp_path / "in.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+        async with asyncio.timeout(30):
+            report = await run_job(job)
+        await ClusterDouble.last.bury()
+        assert len(server.chats) == 12
+    assert (report.exit_code, report.answered) == (0, 12)
 
 
 async def test_a_run_without_any_worker_waits_for_room_and_can_be_ended(tmp_path) -> None:
