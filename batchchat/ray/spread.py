@@ -1,9 +1,9 @@
 """A run's work spread over the workers of a cluster: shards out, parts in."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from batchchat.asking import Asks
 from batchchat.errors import BatchchatError, ResultsWriteError
@@ -125,16 +125,8 @@ class SpreadWork:
     async def _ask_all(self) -> None:
         minding = [asyncio.create_task(self._minder.mind(worker)) for worker in self._workers]
         try:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    self._lanes = [
-                        group.create_task(self._lane(worker)) for _ in range(_LANES) for worker in self._workers
-                    ]
-            except* BatchchatError as errors:
-                raise errors.exceptions[0] from None
-            suspects, self._suspects = self._suspects, []
-            for shard, worker in suspects:
-                await self._alone(shard, worker)
+            await self._in_lanes([self._lane(worker) for _ in range(_LANES) for worker in self._workers])
+            await self._in_lanes([self._ask_suspects()])
             if not self._draining and not self.exhausted and self._source.failed is None:
                 self._asks.stop(_NONE_LEFT)  # each lane ended before it had anything to ask
         finally:
@@ -147,6 +139,14 @@ class SpreadWork:
                 each.result()
         if self._source.failed is not None:
             raise self._source.failed
+
+    async def _in_lanes(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Does them beside each other, to their end or to that of an abort."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._lanes = [group.create_task(work) for work in works]
+        except* BatchchatError as errors:
+            raise errors.exceptions[0] from None
 
     def _cut(self, items: Iterable[ToDo], reader: PromptReader | None) -> PromptSource[Piece]:
         left: Iterable[ToDo | Outcome] = items if self._sharing is None else self._sharing.left(items)
@@ -275,6 +275,11 @@ class SpreadWork:
         except OSError as error:
             told = f"{self._place.told}: part {number} cannot be read: {error.strerror or error}"
             self._asks.stop_for_results(told)
+
+    async def _ask_suspects(self) -> None:
+        suspects, self._suspects = self._suspects, []
+        for shard, worker in suspects:
+            await self._alone(shard, worker)
 
     async def _alone(self, shard: Shard, worker: Actor) -> None:
         """Asks a shard once more that killed its worker, or was beside one that did, with nothing beside it."""

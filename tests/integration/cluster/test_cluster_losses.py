@@ -6,8 +6,10 @@ from collections import Counter
 
 import pytest
 
+import batchchat.ray.driver
 import batchchat.ray.minding
 import batchchat.ray.readiness
+import batchchat.ray.spread
 from batchchat.config import load_job
 from batchchat.devserver import DevServer, Scenario
 from batchchat.ray.actor import WorkerLostError
@@ -186,6 +188,35 @@ def no_room_for(monkeypatch, number) -> None:
         return worker
 
     monkeypatch.setattr(ClusterDouble, "start_worker", start_others)
+
+
+async def test_an_abort_ends_the_wait_for_a_worker_that_was_suspected(monkeypatch, tmp_path) -> None:
+    """A shard that killed its worker is to be asked once more, and there is no room for that one any more."""
+    monkeypatch.setattr(batchchat.ray.spread, "_ABORT_S", 0.0)
+    monkeypatch.setattr(batchchat.ray.driver, "_CLOSE_S", 0.0)
+    works, again = [], asyncio.Event()
+    alone = SpreadWork._alone
+
+    async def die(self, shard):
+        raise WorkerLostError("it died, each time")
+
+    async def without_room(self, shard, worker):
+        worker.lost.set()
+        works.append(self)
+        again.set()
+        await alone(self, shard, worker)
+
+    monkeypatch.setattr(ShardWorker, "ask", die)
+    monkeypatch.setattr(SpreadWork, "_alone", without_room)
+    async with DevServer() as server:
+        going = asyncio.create_task(run_job(job_for(server, tmp_path, workers=1)))
+        async with asyncio.timeout(30):
+            await again.wait()
+            works[0]._asks.stop(StopReason(kind="interrupted", message="interrupted"))
+            works[0]._asks.abort()
+            report = await going
+        await ClusterDouble.last.bury()
+    assert (report.exit_code, report.pending) == (130, COUNT)
 
 
 async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
