@@ -23,12 +23,13 @@ from batchchat.prompts import PromptReader
 from batchchat.ray.actor import Actor, WorkerLostError
 from batchchat.ray.checks import check_job
 from batchchat.ray.cluster import Cluster
-from batchchat.ray.far_work import FarAdmission, FarSlots, FarWork
+from batchchat.ray.far_work import FarAdmission, FarRules, FarSlots, FarWork
 from batchchat.ray.readiness import await_ready, forget
 from batchchat.ray.sharing import Sharing
 from batchchat.ray.spread import SpreadWork
 from batchchat.ray.words import ABORT, DRAIN, GO, DeskOpening, Sight, WorkerOpening
 from batchchat.ray.worker_job import worker_job
+from batchchat.records import PromptId
 from batchchat.results import RunFiles
 from batchchat.run_output import RunOutput
 from batchchat.shards.work_folder import WorkFolder
@@ -52,7 +53,7 @@ class RayAsking(Asking):
 
     def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str], stop: Stop) -> None:
         check_job(job)
-        self._far = FarWork()
+        self._far, self._far_rules = FarWork(), FarRules()
         super().__init__(job, observer, environ, stop, Shared(limiter=self._made_limiter))
         self._environ = dict(with_env_file(job.env_file, environ))
         self._cluster: Cluster | None = None
@@ -213,6 +214,14 @@ class RayAsking(Asking):
         self._stage = max(self._stage, ABORT if abort else DRAIN if self.admission.closed else GO)
         if self._desk is not None:
             self._later(self._desk.set_stage(self._stage, self._all_cut))
+
+    async def judge(self, prompt_id: PromptId) -> None:
+        """See ``Desks``."""
+        if self._desk is None or self.job.stop.max_failures is None:  # which is all that counts them
+            return
+        with suppress(WorkerLostError):  # whoever watches the desk ends the run then
+            if await self._far_rules.failed(self._desk, prompt_id):
+                await self.look()
 
     async def look(self) -> None:
         """See ``Desks``."""

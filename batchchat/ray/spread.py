@@ -13,7 +13,7 @@ from batchchat.prompts import PromptReader
 from batchchat.ray.actor import Actor, WorkerLostError
 from batchchat.ray.minding import Minder
 from batchchat.ray.sharing import Sharing
-from batchchat.records import Failure, InputFault, Outcome, Prompt
+from batchchat.records import Failure, InputFault, Outcome, Prompt, PromptId
 from batchchat.run_output import RunOutput
 from batchchat.shards.cutting import Piece, cut
 from batchchat.shards.merge import Merger
@@ -48,6 +48,12 @@ class Desks(Protocol):
 
     def say(self, *, abort: bool, all_cut: bool) -> None:
         """How far the run is."""
+
+    async def judge(self, prompt_id: PromptId) -> None:
+        """Told of each failure for good that no worker has met, one after another.
+
+        Returns once it is counted with those of the workers, and the run is ended where that is one too many.
+        """
 
     async def look(self) -> None:
         """Takes in what is known by now, also why the run is to end."""
@@ -95,7 +101,7 @@ class SpreadWork:
         self._suspects: list[tuple[Shard, Actor]] = []
         self._lanes: list[asyncio.Task[None]] = []
         self._open: set[int] = set()
-        self._chats = asyncio.Lock()
+        self._chats, self._judging = asyncio.Lock(), asyncio.Lock()
         self._talker: Actor | None = None
         self._spilled = False
         self._minder = Minder(workers, desks.give_up, lambda sentence: asks.observer.notice(sentence, 0))
@@ -190,8 +196,8 @@ class SpreadWork:
             self._asks.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
         elif isinstance(item, InputFault | Outcome):
             outcome = item if isinstance(item, Outcome) else fault_outcome(item)
-            if outcome.error is not None:
-                self._asks.judge(item.id, None)
+            if outcome.error is not None and not await self._judged(item.id):
+                return
             await self._in_turn(ticket)
             await self._record(outcome)
         else:
@@ -291,8 +297,20 @@ class SpreadWork:
         await self._merge(shard.number, whole=False)
         prompts = shard_prompts(shard, self._reader, self._fingerprint_of, self._merger)
         for prompt, fingerprint in await asyncio.to_thread(list, prompts):
-            self._asks.judge(prompt.id, None)
+            if not await self._judged(prompt.id):
+                return
             await self._record(_lost(prompt, fingerprint))
+
+    async def _judged(self, prompt_id: PromptId) -> bool:
+        """Has a failure counted that no worker has met; False where the run ends, so that the prompt stays to be asked.
+
+        One after another, as none is to follow the one that is too many.
+        """
+        async with self._judging:
+            if self._draining:
+                return False
+            await self._desks.judge(prompt_id)
+        return True
 
     def _finished(self, outcome: Outcome) -> None:
         if self._sharing is not None:

@@ -219,6 +219,25 @@ async def test_an_abort_ends_the_wait_for_a_worker_that_was_suspected(monkeypatc
     assert (report.exit_code, report.pending) == (130, COUNT)
 
 
+async def test_prompts_that_are_given_up_count_as_failures(monkeypatch, tmp_path) -> None:
+    """Together with those that workers met: four are one too many."""
+
+    async def die(self, shard):
+        if shard.number > 1:
+            raise WorkerLostError("it died, each time")
+        return await ask(self, shard)
+
+    ask = ShardWorker.ask
+    monkeypatch.setattr(ShardWorker, "ask", die)
+    monkeypatch.setattr(SpreadWork, "_best_size", lambda self: 3)
+    async with DevServer(Scenario(error_500=1.0)) as server:
+        job = job_for(server, tmp_path, workers=1, **{"stop.max_failures": 3, "retry.retries": 0})
+        async with asyncio.timeout(30):
+            report = await run_job(job)
+    assert (report.exit_code, report.reason, report.failed) == (5, "limit", 4)
+    assert report.message == "4 prompts failed, more than --max-failures 3"
+
+
 async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
     """There was no room for the third from the beginning."""
     no_room_for(monkeypatch, 3)
