@@ -1,6 +1,7 @@
 """Workers that went with their node, where the cluster has no room to start them again."""
 
 import asyncio
+import errno
 import json
 from collections import Counter
 
@@ -17,6 +18,7 @@ from batchchat.ray.desk import Desk
 from batchchat.ray.spread import SpreadWork
 from batchchat.ray.worker import ShardWorker
 from batchchat.runner import run_job
+from batchchat.shards.merge import Merger
 from batchchat.shards.shard import ShardReport
 from batchchat.stopping import StopReason
 from tests.cluster_double import ClusterDouble
@@ -236,6 +238,25 @@ async def test_prompts_that_are_given_up_count_as_failures(monkeypatch, tmp_path
             report = await run_job(job)
     assert (report.exit_code, report.reason, report.failed) == (5, "limit", 4)
     assert report.message == "4 prompts failed, more than --max-failures 3"
+
+
+async def test_prompts_whose_answers_cannot_be_read_do_not_fail(monkeypatch, tmp_path) -> None:
+    """Their worker died, and what it had written is there, but not to be had: they stay as they are."""
+
+    async def die(self, shard):
+        raise WorkerLostError("it died, each time")
+
+    async def unreadable(self, number, *, whole):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(ShardWorker, "ask", die)
+    monkeypatch.setattr(Merger, "merge", unreadable)
+    async with DevServer() as server:
+        async with asyncio.timeout(30):
+            report = await run_job(job_for(server, tmp_path))
+    assert (report.exit_code, report.reason, report.failed, report.pending) == (6, "results", 0, COUNT)
+    assert "cannot be read: Input/output error" in report.message
+    assert read_lines(tmp_path / "out.errors.jsonl") == []
 
 
 async def test_no_shard_goes_to_a_worker_that_never_came(monkeypatch, tmp_path) -> None:
