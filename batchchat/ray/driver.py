@@ -3,8 +3,10 @@
 import asyncio
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
+
+import msgspec
 
 from batchchat.admission import Admission
 from batchchat.asking import Asking, Asks, Judge, Shared, Stop, Work
@@ -23,12 +25,13 @@ from batchchat.prompts import PromptReader
 from batchchat.ray.actor import Actor, WorkerLostError
 from batchchat.ray.checks import check_job
 from batchchat.ray.cluster import Cluster
-from batchchat.ray.far_work import FarAdmission, FarSlots, FarWork
+from batchchat.ray.far_work import FarAdmission, FarRules, FarSlots, FarWork
 from batchchat.ray.readiness import await_ready, forget
 from batchchat.ray.sharing import Sharing
 from batchchat.ray.spread import SpreadWork
 from batchchat.ray.words import ABORT, DRAIN, GO, DeskOpening, Sight, WorkerOpening
 from batchchat.ray.worker_job import worker_job
+from batchchat.records import PromptId
 from batchchat.results import RunFiles
 from batchchat.run_output import RunOutput
 from batchchat.shards.work_folder import WorkFolder
@@ -52,7 +55,7 @@ class RayAsking(Asking):
 
     def __init__(self, job: JobConfig, observer: Observers, environ: Mapping[str, str], stop: Stop) -> None:
         check_job(job)
-        self._far = FarWork()
+        self._far, self._far_rules = FarWork(), FarRules()
         super().__init__(job, observer, environ, stop, Shared(limiter=self._made_limiter))
         self._environ = dict(with_env_file(job.env_file, environ))
         self._cluster: Cluster | None = None
@@ -215,6 +218,21 @@ class RayAsking(Asking):
         if self._desk is not None:
             self._later(self._desk.set_stage(self._stage, self._all_cut))
 
+    async def judge(self, prompt_id: PromptId) -> None:
+        """See ``Desks``."""
+        if self._desk is None or self.job.stop.max_failures is None:  # which is all that counts them
+            return
+        with suppress(WorkerLostError):  # whoever watches the desk ends the run then
+            if await self._far_rules.failed(self._desk, prompt_id):
+                await self.look()
+
+    async def look(self) -> None:
+        """See ``Desks``."""
+        if self._desk is not None:
+            with suppress(WorkerLostError):  # whoever watches the desk ends the run then
+                # What is said to the user comes with the watch, which may be on its way just now, or at the end.
+                self._take(msgspec.structs.replace(await self._desk.look(), notices=(), attempts=()))
+
     async def give_up(self, worker: Actor) -> None:
         """See ``Desks``."""
         if self._cluster is not None:
@@ -281,11 +299,9 @@ class RayAsking(Asking):
             raise watch.exception() or RuntimeError
         await self._close_workers()
         if self._desk is not None:
-            try:
+            with suppress(TimeoutError, WorkerLostError):
                 async with asyncio.timeout(_CLOSE_S):
                     self._take(await self._desk.look(self._seen))
-            except (TimeoutError, WorkerLostError):
-                return
 
     async def _close_workers(self) -> None:
         workers, self._workers = self._workers, []

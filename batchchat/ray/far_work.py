@@ -6,11 +6,16 @@ from typing import Any
 from batchchat.admission import Admission
 from batchchat.life import Life
 from batchchat.limits import Limiter
-from batchchat.ray.words import Figures
+from batchchat.ray.desk_line import DeskCalls
+from batchchat.ray.words import GO, FailedPrompt, Figures, Told
+from batchchat.records import PromptId
 from batchchat.run_slots import RunSlots
 from batchchat.slots import Slots
 
-__all__ = ["FarAdmission", "FarSlots", "FarWork"]
+__all__ = ["FarAdmission", "FarRules", "FarSlots", "FarWork"]
+
+# Workers have numbers from 1.
+_DRIVER = 0
 
 
 class FarWork:
@@ -39,6 +44,25 @@ class FarAdmission(Admission):
     def on_wire(self) -> int:
         """How many requests of all workers are on the wire."""
         return self._far.figures.in_flight
+
+
+class FarRules:
+    """Failures that only the driver sees, told to the desk as those of a worker: there all count together."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    async def failed(self, desk: DeskCalls, prompt_id: PromptId) -> bool:
+        """Tells of one, of which there is one at a time; whether the run is to end by now.
+
+        Raises:
+            WorkerLostError: The desk is gone for good.
+        """
+        self._count += 1
+        figures, failures = Figures(failed=self._count), (FailedPrompt(prompt_id, None),)
+        told = Told(worker=_DRIVER, life="driver", number=self._count, figures=figures, failures=failures)
+        word = await desk.tell(told)
+        return word.stage != GO
 
 
 class FarSlots(RunSlots):

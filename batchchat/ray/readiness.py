@@ -21,9 +21,13 @@ _MORE_S = 5.0
 async def await_ready(workers: Sequence[Actor], admission: Admission) -> None:
     """Waits for the first worker, and a moment for the others: these are used once they are there.
 
+    A stop ends the wait.
+
     Raises:
         ConfigError: None can work.
     """
+    if admission.closed:  # while the workers were made, and ``when_closed`` tells of it no more
+        return
     readies = [asyncio.ensure_future(worker.ready()) for worker in workers]
     stopped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     admission.when_closed(stopped.cancel)

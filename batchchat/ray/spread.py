@@ -1,9 +1,9 @@
 """A run's work spread over the workers of a cluster: shards out, parts in."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from contextlib import suppress
-from typing import Protocol
+from typing import Any, Protocol
 
 from batchchat.asking import Asks
 from batchchat.errors import BatchchatError, ResultsWriteError
@@ -12,9 +12,8 @@ from batchchat.pool import InputOrder, PromptSource
 from batchchat.prompts import PromptReader
 from batchchat.ray.actor import Actor, WorkerLostError
 from batchchat.ray.minding import Minder
-from batchchat.ray.readiness import trouble_of
 from batchchat.ray.sharing import Sharing
-from batchchat.records import Failure, InputFault, Outcome, Prompt
+from batchchat.records import Failure, InputFault, Outcome, Prompt, PromptId
 from batchchat.run_output import RunOutput
 from batchchat.shards.cutting import Piece, cut
 from batchchat.shards.merge import Merger
@@ -33,6 +32,15 @@ _SHARD_S = 5.0
 _MOST = 1000
 # After the last word to the workers, so long until they are not waited for any more.
 _ABORT_S = 15.0
+_NONE_LEFT = StopReason(
+    kind="service",
+    message="no worker of the cluster is left that can ask; see that every node has the batchchat that is here, and "
+    "run again to ask the rest",
+)
+_GIVEN_BACK = StopReason(
+    kind="service",
+    message="a worker gave back prompts that it was to ask, and nothing tells why; run again to ask the rest",
+)
 
 
 class Desks(Protocol):
@@ -40,6 +48,15 @@ class Desks(Protocol):
 
     def say(self, *, abort: bool, all_cut: bool) -> None:
         """How far the run is."""
+
+    async def judge(self, prompt_id: PromptId) -> None:
+        """Told of each failure for good that no worker has met, one after another.
+
+        Returns once it is counted with those of the workers, and the run is ended where that is one too many.
+        """
+
+    async def look(self) -> None:
+        """Takes in what is known by now, also why the run is to end."""
 
     async def give_up(self, worker: Actor) -> None:
         """Ends a worker for good."""
@@ -84,11 +101,10 @@ class SpreadWork:
         self._suspects: list[tuple[Shard, Actor]] = []
         self._lanes: list[asyncio.Task[None]] = []
         self._open: set[int] = set()
-        self._chats = asyncio.Lock()
+        self._chats, self._judging = asyncio.Lock(), asyncio.Lock()
+        self._talker: Actor | None = None
         self._spilled = False
-        self._told: set[str] = set()
         self._minder = Minder(workers, desks.give_up, lambda sentence: asks.observer.notice(sentence, 0))
-        self._unready: set[asyncio.Task[None]] = set()
 
     @property
     def unmerged(self) -> bool:
@@ -115,16 +131,10 @@ class SpreadWork:
     async def _ask_all(self) -> None:
         minding = [asyncio.create_task(self._minder.mind(worker)) for worker in self._workers]
         try:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    self._lanes = [
-                        group.create_task(self._lane(worker)) for _ in range(_LANES) for worker in self._workers
-                    ]
-            except* BatchchatError as errors:
-                raise errors.exceptions[0] from None
-            suspects, self._suspects = self._suspects, []
-            for shard, worker in suspects:
-                await self._alone(shard, worker)
+            await self._in_lanes([self._lane(worker) for _ in range(_LANES) for worker in self._workers])
+            await self._in_lanes([self._ask_suspects()])
+            if not self._draining and not self.exhausted and self._source.failed is None:
+                self._asks.stop(_NONE_LEFT)  # each lane ended before it had anything to ask
         finally:
             self._source.close()
             for each in minding:
@@ -136,6 +146,14 @@ class SpreadWork:
         if self._source.failed is not None:
             raise self._source.failed
 
+    async def _in_lanes(self, works: Iterable[Coroutine[Any, Any, None]]) -> None:
+        """Does them beside each other, to their end or to that of an abort."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._lanes = [group.create_task(work) for work in works]
+        except* BatchchatError as errors:
+            raise errors.exceptions[0] from None
+
     def _cut(self, items: Iterable[ToDo], reader: PromptReader | None) -> PromptSource[Piece]:
         left: Iterable[ToDo | Outcome] = items if self._sharing is None else self._sharing.left(items)
         return PromptSource(cut(left, reader, lambda: self._size, self._last + 1), ahead=2)
@@ -143,7 +161,7 @@ class SpreadWork:
     def drain(self) -> None:
         """See ``Work``."""
         self._draining = True
-        self._wait_for_none()
+        self._minder.expect_none()
         self._desks.say(abort=False, all_cut=True)
 
     def abort(self) -> None:
@@ -158,13 +176,13 @@ class SpreadWork:
 
     async def _lane(self, worker: Actor) -> None:
         """Gives a worker one shard after another, once it is there."""
-        if not await self._is_ready(worker):
+        if not await self._minder.arrives(worker):
             return
         while not self._draining:
             item = await self._source.next()
             if item is None:
                 self._desks.say(abort=False, all_cut=True)
-                self._wait_for_none()
+                self._minder.expect_none()
                 return
             ticket = None if self._order is None else self._order.ticket()
             try:
@@ -173,37 +191,13 @@ class SpreadWork:
                 if self._order is not None and ticket is not None:
                     self._order.leave(ticket)
 
-    async def _is_ready(self, worker: Actor) -> bool:
-        """Waits for a worker for which there may be no room yet, as long as there is anything to do."""
-        task = asyncio.current_task()
-        if task is None:
-            raise RuntimeError("a lane is a task")
-        self._unready.add(task)
-        try:
-            ready = await worker.ready()
-        except WorkerLostError:
-            return False
-        finally:
-            self._unready.discard(task)
-        if (trouble := trouble_of(ready)) is None:
-            return True
-        if trouble.sentence not in self._told:  # of a worker that came later; the others go on
-            self._told.add(trouble.sentence)
-            self._asks.observer.notice(f"{trouble.sentence}; the run goes on without it", 0)
-        return False
-
-    def _wait_for_none(self) -> None:
-        """The lanes of workers that did not come end with the input."""
-        for task in self._unready:
-            task.cancel()
-
     async def _handle(self, item: Piece, worker: Actor, ticket: int | None) -> None:
         if isinstance(item, BatchchatError):
             self._asks.stop(StopReason(kind="input", message=str(item)), exit_code=item.exit_code)
         elif isinstance(item, InputFault | Outcome):
             outcome = item if isinstance(item, Outcome) else fault_outcome(item)
-            if outcome.error is not None:
-                self._asks.judge(item.id, None)
+            if outcome.error is not None and not await self._judged(item.id):
+                return
             await self._in_turn(ticket)
             await self._record(outcome)
         else:
@@ -212,9 +206,15 @@ class SpreadWork:
                 return
             if item.chats:  # one after another, so by one worker, which knows whose turn it is
                 async with self._chats:
-                    await self._ask(item, self._minder.in_place_of(self._workers[0]), ticket)
+                    await self._ask(item, self._talking(worker), ticket)
             else:
                 await self._ask(item, worker, ticket)
+
+    def _talking(self, worker: Actor) -> Actor:
+        """Who asks what belongs to conversations: always the same, as long as it can; the first that is there."""
+        talker = worker if self._talker is None else self._minder.in_place_of(self._talker)
+        self._talker = worker if talker is None else talker
+        return self._talker
 
     async def _begun(self, number: int) -> bool:
         try:
@@ -234,25 +234,38 @@ class SpreadWork:
         await self._done(report, ticket)
 
     async def _asked(self, shard: Shard, worker: Actor) -> ShardReport:
-        """What became of a shard, with this worker or, where that is given up, another.
+        """What became of a shard, with this worker or, where that is lost, another.
 
         Raises:
             WorkerLostError: The worker died of it, as far as anybody can tell, or of what was beside it.
         """
-        while True:
-            worker = self._minder.in_place_of(worker)
+        while (left := self._minder.in_place_of(worker)) is not None:
+            worker = left
             try:
                 report: ShardReport = await worker.ask(shard)
                 return report
             except WorkerLostError:
-                if not self._minder.is_lost(worker):
+                if not await self._minder.is_gone(worker):
                     raise
+        self._asks.stop(_NONE_LEFT)
+        return ShardReport(number=shard.number, whole=False)
 
     async def _done(self, report: ShardReport, ticket: int | None) -> None:
         if report.trouble is not None:
             self._stop_for(report.trouble)
+        elif not report.whole and not self._draining:
+            await self._find_out(report)
         await self._in_turn(ticket)
         await self._merge(report.number, whole=report.whole)
+
+    async def _find_out(self, report: ShardReport) -> None:
+        """Ends the run as a worker did that gave its shard back: it would do so with all that come."""
+        if report.stop is not None:
+            self._asks.stop(report.stop)
+            return
+        await self._desks.look()
+        if not self._draining:
+            self._asks.stop(_GIVEN_BACK)
 
     async def _in_turn(self, ticket: int | None) -> None:
         if self._order is not None and ticket is not None:
@@ -269,18 +282,35 @@ class SpreadWork:
             told = f"{self._place.told}: part {number} cannot be read: {error.strerror or error}"
             self._asks.stop_for_results(told)
 
+    async def _ask_suspects(self) -> None:
+        suspects, self._suspects = self._suspects, []
+        for shard, worker in suspects:
+            await self._alone(shard, worker)
+
     async def _alone(self, shard: Shard, worker: Actor) -> None:
         """Asks a shard once more that killed its worker, or was beside one that did, with nothing beside it."""
         if self._draining:
             return
         with suppress(WorkerLostError):
-            await self._done(await self._asked(shard, worker), None)
+            await self._done(await self._asked(shard, self._minder.another(worker)), None)
             return
         await self._merge(shard.number, whole=False)
         prompts = shard_prompts(shard, self._reader, self._fingerprint_of, self._merger)
         for prompt, fingerprint in await asyncio.to_thread(list, prompts):
-            self._asks.judge(prompt.id, None)
+            if not await self._judged(prompt.id):
+                return
             await self._record(_lost(prompt, fingerprint))
+
+    async def _judged(self, prompt_id: PromptId) -> bool:
+        """Has a failure counted that no worker has met; False where the run ends, so that the prompt stays to be asked.
+
+        One after another, as none is to follow the one that is too many.
+        """
+        async with self._judging:
+            if self._draining:
+                return False
+            await self._desks.judge(prompt_id)
+        return True
 
     def _finished(self, outcome: Outcome) -> None:
         if self._sharing is not None:

@@ -55,7 +55,7 @@ class ShardWorker(DeskWorker):
 
     async def _ask(self, shard: Shard) -> ShardReport:
         if self._stage != GO:
-            return ShardReport(number=shard.number, whole=False)
+            return ShardReport(number=shard.number, whole=False, stop=self._stop)
         output = await self._journal(shard)
         if output is None:
             return ShardReport(number=shard.number, whole=True)
@@ -72,7 +72,7 @@ class ShardWorker(DeskWorker):
             return ShardReport(number=shard.number, whole=False, trouble=trouble)
         if drained or self._stage != GO:
             await asyncio.to_thread(self._opening.place.leave, shard.number)
-            return ShardReport(number=shard.number, whole=False)
+            return ShardReport(number=shard.number, whole=False, stop=self._stop)
         await asyncio.to_thread(self._opening.place.make_whole, shard.number)
         return ShardReport(number=shard.number, whole=True)
 

@@ -6,6 +6,7 @@ import msgspec
 
 from batchchat.errors import BatchchatError
 from batchchat.records import Prompt, PromptId
+from batchchat.stopping import StopReason
 
 __all__ = ["Asked", "Shard", "ShardReport", "Stretch", "Trouble"]
 
@@ -81,8 +82,10 @@ class ShardReport(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         whole: Whether every prompt came to its end, so that there is a part; else the run is stopping.
         trouble: Why it cannot be asked.
+        stop: Why the worker ended the run, where it did; it tells the desk as well, which may take longer.
     """
 
     number: int
     whole: bool
     trouble: Trouble | None = None
+    stop: StopReason | None = None

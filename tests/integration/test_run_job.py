@@ -276,6 +276,19 @@ async def test_too_many_failures_stop_the_run(files) -> None:
     assert (report.exit_code, report.reason, report.failed, report.pending) == (5, "limit", 4, 96)
 
 
+@pytest.mark.parametrize(("most", "failed"), [(12, 13), ("60%", 13), (20, 20), ("100%", 20), (5, 6), ("25%", 6)])
+async def test_faulty_lines_and_prompts_that_failed_count_together(files, most, failed) -> None:
+    """Each once, wherever it is found."""
+    prompts, results = files
+    write_prompts(prompts, 10)
+    prompts.write_text("".join(f'{{"id": "f-{n}", "nothing": 1}}\n' for n in range(10)) + prompts.read_text())
+    async with DevServer(Scenario(error_500=1.0)) as server:
+        settings = {"lenient": True, "retry__retries": 0, "concurrency": 1, "stop__max_failures": most}
+        report = await run(server, prompts, results, **settings)
+    assert (report.failed, report.pending) == (failed, 20 - failed)
+    assert (report.exit_code, report.reason) == ((1, "failures") if failed == 20 else (5, "limit"))
+
+
 async def test_deadline_ends_the_run_with_what_has_arrived(files) -> None:
     prompts, results = files
     prompts.write_text('{"id": 1, "prompt": "a"}\n{"id": 2, "prompt": "b"}\n')

@@ -44,13 +44,31 @@ async def test_another_version_is_told_before_anything_is_sent(monkeypatch, tmp_
         assert server.chats == []
 
 
-async def test_a_worker_that_comes_later_with_another_version_gets_nothing(monkeypatch, tmp_path) -> None:
+@pytest.mark.parametrize("chats", [False, True])
+@pytest.mark.parametrize("number", [1, 2])
+async def test_a_worker_that_comes_later_with_another_version_gets_nothing(
+    monkeypatch, tmp_path, number, chats
+) -> None:
     """The others answer all, and the user is told once."""
     monkeypatch.setattr(batchchat.ray.readiness, "_MORE_S", 0.0)
-    other_version(monkeypatch, {2}, late_s=0.2)
-    listener = Listener()
+    other_version(monkeypatch, {number}, late_s=0.2)
+    listener, asked = Listener(), set()
+    ask = ShardWorker.ask
+
+    async def noted(self, shard):
+        asked.add(self._opening.number)
+        return await ask(self, shard)
+
+    monkeypatch.setattr(ShardWorker, "ask", noted)
     async with DevServer(Scenario(latency_ms=100)) as server:
-        report = await run_job(job_for(server, tmp_path, 40), observers=[listener])
+        job = job_for(server, tmp_path, 40)
+        if chats:
+            path = tmp_path / "in.jsonl"
+            path.write_text(
+                "".join(f'{{"id": "q-{n}", "prompt": "question {n}", "chat_id": "c{n % 20}"}}\n' for n in range(40))
+            )
+        report = await run_job(job, observers=[listener])
+    assert asked == {3 - number}
     assert report.exit_code == 0
     assert_all_answered(tmp_path / "out.jsonl", range(40))
     told = [notice for notice in listener.notices if "has batchchat 0.0.1" in notice]
