@@ -115,10 +115,16 @@ class Desk:
         await asyncio.sleep(_SIGHT_S)
         return self._sight()
 
-    async def look(self, revision: int = -1) -> Sight:
-        """The same, now; what came with it is forgotten."""
+    async def look(self, revision: int = -1, whole: bool = True) -> Sight:
+        """The same, now.
+
+        Args:
+            whole: What came with it is forgotten; else it is not told, and comes with another sight.
+        """
         self._forget(revision)
         sight = self._sight()
+        if not whole:
+            return msgspec.structs.replace(sight, notices=(), attempts=())
         self._forget(self._sight_at)
         return sight
 

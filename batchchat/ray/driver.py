@@ -6,8 +6,6 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from typing import Any
 
-import msgspec
-
 from batchchat.admission import Admission
 from batchchat.asking import Asking, Asks, Judge, Shared, Stop, Work
 from batchchat.auto_concurrency import MOST
@@ -231,7 +229,7 @@ class RayAsking(Asking):
         if self._desk is not None:
             with suppress(WorkerLostError):  # whoever watches the desk ends the run then
                 # What is said to the user comes with the watch, which may be on its way just now, or at the end.
-                self._take(msgspec.structs.replace(await self._desk.look(), notices=(), attempts=()))
+                self._take(await self._desk.look(-1, False))
 
     async def give_up(self, worker: Actor) -> None:
         """See ``Desks``."""
@@ -297,6 +295,9 @@ class RayAsking(Asking):
         await asyncio.wait([watch])
         if watch.cancelled() is False and watch.exception() is not None:
             raise watch.exception() or RuntimeError
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_CLOSE_S):
+                await self.look()  # workers that have ended have no slots any more
         await self._close_workers()
         if self._desk is not None:
             with suppress(TimeoutError, WorkerLostError):

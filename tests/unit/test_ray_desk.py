@@ -160,6 +160,7 @@ async def test_a_word_reaches_those_who_wait_for_it(tmp_path):
     assert (word.stage, word.all_cut) == (DRAIN, True)
     for life in "ab":
         await desk.tell(Told(worker=1, life=life, figures=Figures(), notices=(("a sentence", 0),)))
+    assert (await desk.look(-1, False)).notices == ()
     assert (await desk.look()).notices == (("a sentence", 0),)
     assert (await desk.look()).notices == ()
 
@@ -535,8 +536,8 @@ async def test_driver_says_which_notices_it_has(monkeypatch):
                 await asyncio.Event().wait()
             return Sight(desk=1, revision=7, figures=Figures())
 
-        async def look(self, revision=-1):
-            asked.append(("look", revision))
+        async def look(self, revision=-1, whole=True):
+            asked.append(("look", revision) if whole else "a look that takes nothing")
             return Sight(desk=1, revision=8, figures=Figures())
 
     job = load_job(None, {"input": ["in.jsonl"], "provider": {"name": "ai-engine", "base_url": "http://x"}})
@@ -545,7 +546,7 @@ async def test_driver_says_which_notices_it_has(monkeypatch):
     watch = asyncio.create_task(driver._watch(driver._desk))
     await turns()
     await driver._end_watch(watch)
-    assert asked == [("watch", -1), ("watch", 7), ("look", 7)]
+    assert asked == [("watch", -1), ("watch", 7), "a look that takes nothing", ("look", 7)]
 
 
 @pytest.mark.parametrize("pause", range(6))
