@@ -15,19 +15,30 @@ from batchchat.results.stored import fingerprint_value
 __all__ = ["left_files", "set_aside", "take_in_data", "take_in_file"]
 
 _LEFT = "left-"
+# In the names of copies that ``ResultsWriter`` makes.
+_COPY = ".recovered"
 
 
 def set_aside(folder: str, results: str) -> None:
-    """Gives the results that a run left in a mirror another name: they are newer than the object, or were in it."""
-    if os.path.exists(results):
-        number = len(left_files(folder)) + 1
-        os.replace(results, os.path.join(folder, f"{_LEFT}{number}-{os.path.basename(results)}"))
+    """Gives the results that a run left in a mirror another name: they are newer than the object, or were in it.
+
+    So the copies that it made of results whose name was taken from them while it went on.
+    """
+    copies = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _COPY in name]
+    for path in [*copies, results]:
+        if os.path.exists(path):
+            number = max(map(_number, left_files(folder)), default=0) + 1
+            os.replace(path, os.path.join(folder, f"{_LEFT}{number}-{os.path.basename(path).replace(_COPY, '')}"))
 
 
 def left_files(folder: str) -> list[str]:
     """What was set aside and is not taken in yet, the oldest first."""
     names = [name for name in os.listdir(folder) if name.startswith(_LEFT)]
-    return [os.path.join(folder, name) for name in sorted(names, key=lambda name: int(name.split("-")[1]))]
+    return [os.path.join(folder, name) for name in sorted(names, key=_number)]
+
+
+def _number(left: str) -> int:
+    return int(os.path.basename(left).split("-")[1])
 
 
 def take_in_data(journal: Journal, folder: str, data: bytes) -> None:

@@ -143,17 +143,21 @@ class Mirror:
         """See ``MirrorPlace.told_all``."""
         return self.place.told_all(value)
 
-    def publish(self, *, keep_errors: bool) -> list[str]:
+    def publish(self, *, keep_errors: bool, failed: bool) -> list[str]:
         """Brings the results and what goes with them up, whole; a sentence for each thing that went wrong.
 
         Args:
             keep_errors: Whether the errors file in the store stays as it is.
+            failed: Whether something could not be written here. Then what is here is not whole, and what was spilled
+                may be beside it: all stays as it is, in the store too.
         """
         self._end_shipping()
         if not self._begun:
             return []
         if self._keeper is not None and self._keeper.lost is not None:
             return [self._kept(str(self._keeper.lost))]
+        if failed:
+            return [self._kept(f"{self.place.remote.results}: not brought up whole, as it could not be written here")]
         local, remote = self.place.local, self.place.remote
         try:
             if self._stamp != _stamp(local.results):

@@ -77,7 +77,7 @@ class ShardMirror:
         """See ``Mirror.shipped``."""
         return 0 if self._shipping is None else self._shipping.shipped
 
-    def publish(self, *, keep_errors: bool) -> list[str]:
+    def publish(self, *, keep_errors: bool, failed: bool) -> list[str]:
         """Brings the rest of the closed journal up, and the failures; a sentence where that went wrong."""
         if self._shipping is None:
             return []
