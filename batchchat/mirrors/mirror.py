@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import os
-import shutil
 from collections.abc import Callable
 from typing import Any
 
-from batchchat.errors import ResultsLockedError, ResultsWriteError
+from batchchat.errors import ResultsWriteError
+from batchchat.mirrors.folder import MirrorFolder
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
 from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_file
@@ -15,7 +15,6 @@ from batchchat.mirrors.parts import read_marker, remove_shards, take_in_shards
 from batchchat.mirrors.place import MirrorPlace, machine_name, parts_prefix
 from batchchat.mirrors.shipping import Shipping
 from batchchat.results import Journal
-from batchchat.results.lock import open_locked
 from batchchat.results.rescue import take_in_spills
 from batchchat.storage.faults import ConflictError, StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, put_whole, stat_or_none
@@ -44,7 +43,7 @@ class Mirror:
         self.place = place
         # One of them for the thread that ships, which is ended before the whole goes up.
         self._tries, self._shipping_tries = Tries(PATIENT), Tries(PATIENT)
-        self._lock: int | None = None
+        self._folder = MirrorFolder(place)
         self._expect = ABSENT
         self._stamp: tuple[int, ...] | None = None
         prefix = parts_prefix(place.remote.results)
@@ -70,8 +69,7 @@ class Mirror:
             ResultsLockedError: Another run holds them.
             ResultsWriteError: The mirror cannot be made; ``StorageError`` where the store cannot be asked.
         """
-        self._make_folders()
-        self._take_lock()
+        self._folder.open()
         self.notes = self._lease.take()
         self._keeper = LeaseKeeper(self._lease)
         self._keeper.start()
@@ -187,11 +185,9 @@ class Mirror:
             self._lease.release()
         except (StorageError, OSError) as error:
             troubles.append(f"{error}; what a run leaves behind there, the next one takes away")
-        if self._lock is not None:
-            if self._published or not self._holds_answers():
-                shutil.rmtree(self.place.folder, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+        if self._folder.is_open and (self._published or not self._holds_answers()):
+            self._folder.remove()
+        self._folder.close()
         return troubles
 
     def _remove_shards(self) -> None:
@@ -199,27 +195,6 @@ class Mirror:
         marker = read_marker(self.place.remote.results, self._tries)
         if marker is not None and marker.merged:
             remove_shards(self.place.remote.results, marker, self._tries)
-
-    def _make_folders(self) -> None:
-        place = self.place
-        try:
-            for path in (place.local.results, place.local.errors, place.local.summary):
-                if path is not None and path.startswith(place.folder + os.sep):
-                    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise ResultsWriteError(
-                f"{place.folder}: the mirror of {place.remote.results} cannot be made: {error.strerror}"
-            ) from error
-
-    def _take_lock(self) -> None:
-        path, results = os.path.join(self.place.folder, "lock"), self.place.remote.results
-        try:
-            self._lock, _ = open_locked(path)
-        except ResultsLockedError as error:
-            raise ResultsLockedError(
-                f"{results}: another run on this machine holds these results; "
-                "wait for it to end, or name others with -o"
-            ) from error
 
     def _bring_down(self) -> None:
         local, remote = self.place.local, self.place.remote

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 from batchchat.mirrors.mirror import Mirror
 from batchchat.mirrors.place import mirror_place
 from batchchat.run_output import OutputSettings, RunOutput
-from batchchat.storage import get_bytes
+from batchchat.storage import get_bytes, put_bytes
 from tests.result_lines import answer
 
 pytest.importorskip("fsspec")
@@ -95,3 +96,48 @@ async def test_the_copy_of_results_that_were_removed_is_taken_in_by_the_next_run
     os.unlink(mirror.place.local.results)
     assert "all answers are in" in (await ended(mirror, output))[0]
     assert await stored(url) == [line("q-1")]
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, a lock that is held cannot be removed")
+def test_a_mirror_that_is_removed_loses_its_lock_last_and_stays_with_who_has_it_then(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_bytes(url, line("q-1"))
+    mirror, following = Mirror(mirror_place(url)), Mirror(mirror_place(url))
+    mirror.open()
+    folder, unlink, left = Path(mirror.place.folder), os.unlink, list[list[str]]()
+    for number in range(20):
+        (folder / f"copy-{number}").touch()
+    (folder / "errors").mkdir()
+
+    def unlinking(path: str, **how: int) -> None:
+        unlink(path, **how)
+        if os.path.basename(path) == "lock" and not left:
+            left.append(os.listdir(folder))
+            following.open()
+
+    monkeypatch.setattr(os, "unlink", unlinking)
+    assert mirror.finish() == []
+    assert left == [[]]
+    assert Path(following.place.local.results).read_bytes() == line("q-1")
+    following.finish()
+    assert not folder.exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there, a lock that is held cannot be removed")
+def test_a_mirror_that_is_taken_away_before_it_is_locked_is_made_again(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, makedirs, made = Mirror(mirror_place(url)), os.makedirs, list[str]()
+
+    def making(path: str, *how, **more) -> None:
+        makedirs(path, *how, **more)
+        made.append(path)
+        if len(made) == 1:
+            os.rmdir(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("batchchat.mirrors.folder.os.makedirs", making)
+        mirror.open()
+    assert made[:2] == [mirror.place.folder] * 2
+    mirror.finish()
