@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import os
+import threading
 from collections.abc import Callable
 from typing import Any
 
 from batchchat.errors import ResultsWriteError
 from batchchat.mirrors.folder import MirrorFolder
+from batchchat.mirrors.held import HeldTries
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
 from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_file
@@ -42,7 +44,8 @@ class Mirror:
     def __init__(self, place: MirrorPlace) -> None:
         self.place = place
         # One of them for the thread that ships, which is ended before the whole goes up.
-        self._tries, self._shipping_tries = Tries(PATIENT), Tries(PATIENT)
+        self._stop = threading.Event()
+        self._tries, self._shipping_tries = Tries(PATIENT, self._stop), Tries(PATIENT)
         self._folder = MirrorFolder(place)
         self._expect = ABSENT
         self._stamp: tuple[int, ...] | None = None
@@ -161,7 +164,7 @@ class Mirror:
             if self._stamp != _stamp(local.results):
                 put_whole(remote.results, local.results, expect=self._expect, tries=self._tries)
             if not keep_errors:
-                self._put_up(local.errors, remote.errors)
+                self._put_up(local.errors, remote.errors, self._tries)
             self._put_torn()
         except ConflictError as error:
             return [self._kept(f"{error.place}: somebody else changed it during the run, and it was not touched")]
@@ -173,15 +176,13 @@ class Mirror:
     def finish(self) -> list[str]:
         """Brings the summary up, and gives up what the run held; a sentence for each thing that went wrong."""
         self._end_shipping()
-        if self._keeper is not None:
-            self._keeper.close()
         troubles = []
         try:
-            if self._begun and (self._keeper is None or self._keeper.lost is None):
-                self._put_up(self.place.local.summary, self.place.remote.summary)
-            if self._published:
-                self._segments.remove()
-                self._remove_shards()
+            try:
+                self._clean_up()
+            finally:
+                if self._keeper is not None:
+                    self._keeper.close()
             self._lease.release()
         except (StorageError, OSError) as error:
             troubles.append(f"{error}; what a run leaves behind there, the next one takes away")
@@ -190,11 +191,20 @@ class Mirror:
         self._folder.close()
         return troubles
 
-    def _remove_shards(self) -> None:
-        """What workers have left, where all of it is in the results."""
-        marker = read_marker(self.place.remote.results, self._tries)
-        if marker is not None and marker.merged:
-            remove_shards(self.place.remote.results, marker, self._tries)
+    def _clean_up(self) -> None:
+        """Brings the summary up and removes what is in the results now, while the lease is still renewed."""
+        if self._keeper is None or not self._begun:
+            return
+        results, tries = self.place.remote.results, HeldTries(self._keeper, self._stop)
+        with contextlib.suppress(LeaseLostError):  # told of already
+            self._put_up(self.place.local.summary, self.place.remote.summary, tries)
+            if not self._published:
+                return
+            self._segments.tries = tries
+            self._segments.remove()
+            marker = read_marker(results, tries)
+            if marker is not None and marker.merged:
+                remove_shards(results, marker, tries)
 
     def _bring_down(self) -> None:
         local, remote = self.place.local, self.place.remote
@@ -239,9 +249,9 @@ class Mirror:
             self._shipping = None
         self._segments.tries = self._tries
 
-    def _put_up(self, local: str | None, remote: str | None) -> None:
+    def _put_up(self, local: str | None, remote: str | None, tries: Tries) -> None:
         if local is not None and remote is not None and local != remote and os.path.exists(local):
-            put_whole(remote, local, tries=self._tries)
+            put_whole(remote, local, tries=tries)
 
     def _put_torn(self) -> None:
         local, remote = self.place.local.torn, self.place.remote.torn

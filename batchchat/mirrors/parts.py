@@ -145,13 +145,15 @@ def take_in_shards(journal: Journal, folder: str, results: str, marker: Marker, 
 
 
 def remove_shards(results: str, marker: Marker, tries: Tries) -> None:
-    """Removes all that shards have left, the marker last.
+    """Removes all that shards have left, the marker last; that of another run stays.
 
     Raises:
         StorageError: It cannot be removed.
     """
     _each(_places(results, marker), lambda places: places.remove(tries))
-    remove(_marker(results), tries=tries)
+    found = read_marker(results, tries)
+    if found is not None and found.token == marker.token:
+        remove(_marker(results), tries=tries)
 
 
 def copy_down(url: str, path: str, tries: Tries) -> bool:

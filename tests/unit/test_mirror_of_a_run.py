@@ -5,14 +5,18 @@ import errno
 import os
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from batchchat.mirrors.lease import LeaseLostError
 from batchchat.mirrors.mirror import Mirror
+from batchchat.mirrors.parts import Marker, read_marker, write_marker
 from batchchat.mirrors.place import mirror_place
 from batchchat.run_output import OutputSettings, RunOutput
-from batchchat.storage import get_bytes, put_bytes
+from batchchat.storage import get_bytes, objects, put_bytes
+from batchchat.storage.tries import Tries
 from tests.result_lines import answer
 
 pytest.importorskip("fsspec")
@@ -141,3 +145,65 @@ def test_a_mirror_that_is_taken_away_before_it_is_locked_is_made_again(
         mirror.open()
     assert made[:2] == [mirror.place.folder] * 2
     mirror.finish()
+
+
+async def published(url: str) -> Mirror:
+    """A run on workers that has brought all up and has not ended yet."""
+    mirror, output = await begun(url)
+    await output._results.write(line("q-1"))
+    mirror._segments.append(line("q-1"))
+    write_marker(url, Marker(token="ours", first=1, last=2, merged=True), Tries())
+    assert await output.close() == []
+    return mirror
+
+
+def removing(monkeypatch: pytest.MonkeyPatch, before: Callable[[str], None]) -> list[str]:
+    """Names of objects that are removed, in order; ``before`` is told each at its turn."""
+    names = list[str]()
+
+    def remove(place: str, *, tries: Tries | None = None) -> None:
+        names.append(place.rpartition("/")[2])
+        before(names[-1])
+        objects.remove(place, tries=tries)
+
+    for module in ("batchchat.mirrors.parts", "batchchat.storage.segments", "batchchat.mirrors.lease"):
+        monkeypatch.setattr(f"{module}.remove", remove, raising=False)
+    return names
+
+
+async def test_the_lease_is_renewed_until_nothing_is_removed_any_more(
+    url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror, renewed = await published(url), dict[str, bool]()
+    names = removing(
+        monkeypatch, lambda name: renewed.setdefault(name, mirror._keeper._thread.is_alive() or name == "lease.json")
+    )
+    assert await asyncio.to_thread(mirror.finish) == []
+    assert {"1.seg", "part-000001.jsonl", "workers.json"} <= set(names)
+    assert all(renewed.values()), renewed
+
+
+async def test_the_marker_of_another_run_stays(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that has the results since, as this run's renewals did not come through."""
+    mirror, theirs = await published(url), Marker(token="theirs", first=1, last=33)
+    removing(monkeypatch, lambda name: name == "part-000001.jsonl" and write_marker(url, theirs, Tries()))
+    assert await asyncio.to_thread(mirror.finish) == []
+    assert read_marker(url, Tries()) == theirs
+
+
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+async def test_what_has_the_names_of_another_runs_segments_stays_once_the_lease_is_lost(
+    when: str, url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    mirror = await published(url)
+    keeper = mirror._keeper
+    mirror._segments.append(line("q-2"))
+
+    def lose() -> None:
+        keeper.lost = LeaseLostError(url, "another run has taken these results over")
+
+    if when == "before":
+        lose()
+    removing(monkeypatch, lambda name: name == "2.seg" and lose())
+    assert await asyncio.to_thread(mirror.finish) == []
+    assert get_bytes(f"{url}.parts/1.seg")[0] == line("q-1")
