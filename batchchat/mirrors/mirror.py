@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from batchchat.errors import ResultsWriteError
@@ -12,8 +12,9 @@ from batchchat.mirrors.folder import MirrorFolder
 from batchchat.mirrors.held import HeldTries
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
+from batchchat.mirrors.left_shards import LeftShards
 from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_file
-from batchchat.mirrors.parts import read_marker, remove_shards, take_in_shards
+from batchchat.mirrors.parts import read_marker, remove_shards
 from batchchat.mirrors.place import MirrorPlace, machine_name, parts_prefix
 from batchchat.mirrors.shipping import Shipping
 from batchchat.results import Journal
@@ -86,22 +87,16 @@ class Mirror:
         Raises:
             ResultsFileError: They cannot be added.
         """
-        before, told = len(journal.completed), list[str]()
+        before, results = len(journal.completed), self.place.remote.results
         for data in self._segments.read_all():
             take_in_data(journal, self.place.folder, data)
-        stored, file = journal.end, os.fstat(journal.fd)
-        for path in left_files(self.place.folder):
-            take_in_file(journal, self.place.folder, path)
-        told = take_in_spills(journal)
-        results = self.place.remote.results
-        if (marker := read_marker(results, self._tries)) is not None:
-            take_in_shards(journal, self.place.folder, results, marker, self._tries)
-        # Where answers were taken out, the file was written anew.
-        self._ship_at_once(journal, stored if os.path.samestat(file, os.fstat(journal.fd)) else 0)
+        with self._shipped_at_once(journal):
+            told, shards = self._take_in_left(journal)
         for path in left_files(self.place.folder):
             os.unlink(path)
-        if marker is not None:
-            remove_shards(results, marker, self._tries)
+        while shards is not None and not shards.remove():
+            with self._shipped_at_once(journal):
+                shards.take_in(journal)
         count = len(journal.completed) - before
         if count and not told:
             told.append(f"{results}: {count} answers of a run that did not come to its end were taken in")
@@ -234,13 +229,30 @@ class Mirror:
         except OSError as error:
             raise ResultsWriteError(f"{path}: the mirror of {url} cannot be written: {error.strerror}") from error
 
-    def _ship_at_once(self, journal: Journal, start: int) -> None:
-        """What only this machine had is safe in the store before the mirror's old files go."""
+    def _take_in_left(self, journal: Journal) -> tuple[list[str], LeftShards | None]:
+        """Adds what only this machine has, and what workers have left; what tells of it, and the shards to remove."""
+        folder, results = self.place.folder, self.place.remote.results
+        for path in left_files(folder):
+            take_in_file(journal, folder, path)
+        told = take_in_spills(journal)
+        if (marker := read_marker(results, self._tries)) is None:
+            return told, None
+        shards = LeftShards(folder, results, marker, self._tries)
+        shards.take_in(journal)
+        return told, shards
+
+    @contextlib.contextmanager
+    def _shipped_at_once(self, journal: Journal) -> Iterator[None]:
+        """What is added inside is safe in the store before what it came from goes."""
+        start, file = journal.end, os.fstat(journal.fd)
+        yield
+        # Where answers were taken out, the file was written anew.
+        start = start if os.path.samestat(file, os.fstat(journal.fd)) else 0
         if journal.end <= start:
             return
-        with open(journal.path, "rb") as file:
-            file.seek(start)
-            while data := file.read(32 << 20):
+        with open(journal.path, "rb") as source:
+            source.seek(start)
+            while data := source.read(32 << 20):
                 self._segments.append(data)
 
     def _end_shipping(self) -> None:
