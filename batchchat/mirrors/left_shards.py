@@ -112,11 +112,10 @@ class LeftShards:
 
     def _take_in_here(self, journal: Journal, places: ShardPlaces) -> None:
         """What a worker on this machine had not brought to the store."""
-        if not os.path.isfile(places.journal):
-            return
         while is_locked(places.journal):
             self._pause(_PAUSE_S)
-        take_in_file(journal, self._folder, places.journal)
+        for path in _here(places):
+            take_in_file(journal, self._folder, path)
 
     def _pause(self, pause_s: float) -> None:
         if self._left_s <= 0:
@@ -129,5 +128,8 @@ class LeftShards:
 
 
 def _seen(places: ShardPlaces, pieces: list[bytes]) -> _Seen:
-    here = os.path.getsize(places.journal) if os.path.isfile(places.journal) else 0
-    return _Seen(len(pieces), sum(map(len, pieces)), here)
+    return _Seen(len(pieces), sum(map(len, pieces)), sum(map(os.path.getsize, _here(places))))
+
+
+def _here(places: ShardPlaces) -> list[str]:
+    return [path for path in (places.journal, *places.kept_here()) if os.path.isfile(path)]

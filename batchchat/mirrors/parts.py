@@ -4,6 +4,8 @@ Under ``RESULTS.parts/TOKEN/``, each shard has segments while a worker is at it,
 marker beside tells the token and between which numbers shards may be, so that nothing depends on listings.
 """
 
+import contextlib
+import glob
 import os
 import shutil
 import tempfile
@@ -15,6 +17,7 @@ import msgspec
 
 from batchchat.errors import ResultsWriteError
 from batchchat.mirrors.place import parts_prefix
+from batchchat.results.rescue import spills_of
 from batchchat.storage.faults import StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, remove, stat_or_none
 from batchchat.storage.reading import open_range
@@ -65,6 +68,7 @@ class ShardPlaces:
         segments: Its answers while a worker is at it, see ``Segments``.
         scratch: The folder on the worker's machine that has its journal.
         journal: The path of that.
+        journal_errors: The path of the failures beside it.
     """
 
     def __init__(self, results: str, token: str, number: int) -> None:
@@ -73,6 +77,12 @@ class ShardPlaces:
         self.segments = join(prefix, f"shard-{number:06}")
         self.scratch = scratch_folder(token, f"shard-{number:06}")
         self.journal = os.path.join(self.scratch, "journal.jsonl")
+        self.journal_errors = os.path.join(self.scratch, "journal.errors.jsonl")
+
+    def kept_here(self) -> list[str]:
+        """Paths of what workers on this machine kept beside the journal: answers that it did not take, and copies."""
+        copies = glob.glob(os.path.join(glob.escape(self.scratch), "*.recovered*"))
+        return [*sorted(copies), *spills_of(os.path.realpath(self.journal), self.journal_errors)]
 
     def remove(self, tries: Tries, *, whole: bool = False) -> None:
         """Removes what there is of them in the store and on this machine; those of a whole part have no segments.
@@ -80,6 +90,9 @@ class ShardPlaces:
         Raises:
             StorageError: It cannot be removed.
         """
+        for path in self.kept_here():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         shutil.rmtree(self.scratch, ignore_errors=True)
         if not whole:
             Segments(self.segments, tries=tries).remove()

@@ -149,6 +149,8 @@ def _brought(places: ShardPlaces, folder: str) -> PartFiles:
     if not copy_down(places.part, answers, tries):
         with open(answers, "wb") as file:
             file.writelines(Segments(places.segments, tries=tries).read_all())
-            with contextlib.suppress(FileNotFoundError), open(places.journal, "rb") as journal:
-                shutil.copyfileobj(journal, file)
+            for path in (places.journal, *places.kept_here()):
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as here:
+                    shutil.copyfileobj(here, file)
+                    file.write(b"\n")  # the last line may be torn
     return PartFiles(answers, failures if copy_down(places.errors, failures, tries) else None)

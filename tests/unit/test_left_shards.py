@@ -2,8 +2,10 @@
 
 import itertools
 import json
+import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,9 @@ from batchchat.errors import ResultsLockedError
 from batchchat.mirrors.mirror import Mirror
 from batchchat.mirrors.parts import Marker, ShardPlaces, read_marker, write_marker
 from batchchat.mirrors.place import mirror_place
+from batchchat.results.spill import spill_prefix
 from batchchat.run_output import OutputSettings, RunOutput
+from batchchat.shards.work_store import WorkStore
 from batchchat.storage import Segments, put_bytes
 from batchchat.storage.objects import stat_or_none
 from batchchat.storage.tries import Tries
@@ -27,12 +31,11 @@ def url(tmp_path: Path) -> str:
 
 
 @pytest.fixture
-def worker(url: str, tmp_path: Path) -> Iterator[ShardPlaces]:
+def worker(url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ShardPlaces:
     """Where a worker of a run that was killed is at its shard."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     write_marker(url, Marker(token=tmp_path.name, first=1, last=2), Tries())
-    places = ShardPlaces(url, tmp_path.name, 1)
-    yield places
-    places.remove(Tries())
+    return ShardPlaces(url, tmp_path.name, 1)
 
 
 def while_it_waits(monkeypatch: pytest.MonkeyPatch, call: Callable[[], None]) -> None:
@@ -124,3 +127,52 @@ def test_a_worker_that_goes_on_writing_keeps_the_next_run_out(
         taken_in(url)
     assert read_marker(url, Tries()) is not None
     assert len(list(Segments(worker.segments).read_all())) == next(numbers)
+
+
+@pytest.fixture
+def kept(worker: ShardPlaces, tmp_path: Path) -> list[Path]:
+    """What a worker kept on this machine that could not write its journal: in two folders, and a copy."""
+    scratch = Path(worker.scratch)
+    scratch.mkdir(mode=0o700)
+    name = f"{spill_prefix(os.path.realpath(worker.journal))}1-1.jsonl"
+    paths = [tmp_path / name, scratch / name, scratch / "journal.recovered.jsonl"]
+    for number, path in enumerate(paths, 2):
+        path.write_bytes(answer(f"q-{number}"))
+        path.chmod(0o600)
+    return paths
+
+
+@pytest.mark.parametrize("journal", [None, answer("q-1"), answer("q-1") + b'{"id": "torn'])
+def test_what_workers_on_this_machine_kept_beside_their_journals_comes_home_too(
+    journal: bytes | None, url: str, worker: ShardPlaces, kept: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if journal is not None:
+        Path(worker.journal).write_bytes(journal)
+    while_it_waits(monkeypatch, lambda: None)
+    assert sorted(taken_in(url)) == ["q-1", "q-2", "q-3", "q-4"][0 if journal else 1 :]
+    assert [path for path in kept if path.exists()] == []
+
+
+@pytest.mark.parametrize("journal", [None, answer("q-1"), answer("q-1") + b'{"id": "torn'])
+def test_a_run_that_goes_on_finds_what_its_worker_kept_here(
+    journal: bytes | None, url: str, worker: ShardPlaces, kept: list[Path], tmp_path: Path
+) -> None:
+    if journal is not None:
+        Path(worker.journal).write_bytes(journal)
+    place = WorkStore(url, tmp_path.name)
+    with place.fetched(1, whole=False) as (answers, _):
+        found = set(Path(str(answers)).read_bytes().splitlines(keepends=True))
+    assert {answer(f"q-{number}") for number in range(1 if journal else 2, 5)} <= found
+
+
+async def test_what_a_worker_kept_is_in_the_store_before_it_goes_from_its_machine(
+    url: str, worker: ShardPlaces, kept: list[Path], tmp_path: Path
+) -> None:
+    place = WorkStore(url, tmp_path.name)
+    output = place.open(1, OutputSettings())
+    assert output is not None
+    assert [path for path in kept if path.exists()] == []
+    await output.close()
+    place.leave(1)
+    found = b"".join(Segments(worker.segments).read_all()).splitlines(keepends=True)
+    assert sorted(found) == [answer(f"q-{number}") for number in (2, 3, 4)]

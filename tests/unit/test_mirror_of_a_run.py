@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable
@@ -82,6 +83,7 @@ async def test_answers_that_were_spilled_beside_the_mirror_are_taken_in_by_the_n
     (spilled,) = output._results.spilled
     assert os.path.dirname(spilled) == mirror.place.folder
     assert "No space left" in told[0]
+    assert f"the next run takes them in if it begins on {socket.gethostname()}" in told[0]
     assert told[1:] == [
         f"{url}: not brought up whole, as it could not be written here; all answers are kept in the folder "
         f"{mirror.place.folder}, and the same command takes them in"
