@@ -176,3 +176,15 @@ async def test_what_a_worker_kept_is_in_the_store_before_it_goes_from_its_machin
     place.leave(1)
     found = b"".join(Segments(worker.segments).read_all()).splitlines(keepends=True)
     assert sorted(found) == [answer(f"q-{number}") for number in (2, 3, 4)]
+
+
+def test_a_shard_that_is_begun_after_a_later_one_is_looked_for_too(url: str) -> None:
+    place = WorkStore.make(url)
+    for number in range(1, 33):
+        place.begin(number)
+        place.discard(number, whole=True)
+    for number in (34, 33):
+        place.begin(number)
+    marker = read_marker(url, Tries())
+    assert marker is not None
+    assert marker.first <= 33 < 34 <= marker.last
