@@ -13,7 +13,8 @@ from batchchat.mirrors.held import HeldTries
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
 from batchchat.mirrors.left_shards import LeftShards
-from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_file
+from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_left
+from batchchat.mirrors.newest import Newest, NotedSegments
 from batchchat.mirrors.parts import read_marker, remove_shards
 from batchchat.mirrors.place import MirrorPlace, machine_name, parts_prefix
 from batchchat.mirrors.shipping import Shipping
@@ -22,7 +23,6 @@ from batchchat.results.rescue import take_in_spills
 from batchchat.storage.faults import ConflictError, StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, put_whole, stat_or_none
 from batchchat.storage.reading import open_range
-from batchchat.storage.segments import Segments
 from batchchat.storage.store import ABSENT
 from batchchat.storage.tries import PATIENT, Tries
 from batchchat.storage.urls import join
@@ -51,10 +51,12 @@ class Mirror:
         self._expect = ABSENT
         self._stamp: tuple[int, ...] | None = None
         prefix = parts_prefix(place.remote.results)
-        self._segments = Segments(prefix, tries=self._shipping_tries)
+        self._segments = NotedSegments(prefix, tries=self._shipping_tries)
         lease = join(prefix, "lease.json")
         self._lease = Lease(lease, place.remote.results, machine_name(), self._tries)
         self._keeper: LeaseKeeper | None = None
+        self._newest: Newest | None = None
+        self._has_segments = False
         self._in_order = False
         self._shipping: Shipping | None = None
         self._begun = self._published = False
@@ -80,6 +82,8 @@ class Mirror:
         set_aside(self.place.folder, self.place.local.results)
         self._in_order = True
         self._bring_down()
+        self._newest = Newest.of(self.place.folder, self.place.remote.results, self._expect, self._tries)
+        self._segments.newest = self._newest
 
     def take_in(self, journal: Journal) -> list[str]:
         """Adds the answers that runs before have left, here and in the store; a sentence where there were some.
@@ -88,8 +92,11 @@ class Mirror:
             ResultsFileError: They cannot be added.
         """
         before, results = len(journal.completed), self.place.remote.results
+        if self._newest is not None and not self._newest.segments:
+            self._segments.remove()  # the rest of a removal
         for data in self._segments.read_all():
             take_in_data(journal, self.place.folder, data)
+            self._has_segments = True
         with self._shipped_at_once(journal):
             told, shards = self._take_in_left(journal)
         for path in left_files(self.place.folder):
@@ -157,7 +164,7 @@ class Mirror:
         local, remote = self.place.local, self.place.remote
         try:
             if self._stamp != _stamp(local.results):
-                put_whole(remote.results, local.results, expect=self._expect, tries=self._tries)
+                self._expect = put_whole(remote.results, local.results, expect=self._expect, tries=self._tries)
             if not keep_errors:
                 self._put_up(local.errors, remote.errors, self._tries)
             self._put_torn()
@@ -188,15 +195,19 @@ class Mirror:
 
     def _clean_up(self) -> None:
         """Brings the summary up and removes what is in the results now, while the lease is still renewed."""
-        if self._keeper is None or not self._begun:
+        if self._keeper is None or self._newest is None or not self._begun:
             return
         results, tries = self.place.remote.results, HeldTries(self._keeper, self._stop)
         with contextlib.suppress(LeaseLostError):  # told of already
             self._put_up(self.place.local.summary, self.place.remote.summary, tries)
             if not self._published:
                 return
+            if self._has_segments or self._newest.noted:
+                # From here on, segments that are left are older than what is in the results.
+                self._newest.note_whole(self._expect, tries)
             self._segments.tries = tries
             self._segments.remove()
+            self._newest.forget(tries)
             marker = read_marker(results, tries)
             if marker is not None and marker.merged:
                 remove_shards(results, marker, tries)
@@ -232,8 +243,7 @@ class Mirror:
     def _take_in_left(self, journal: Journal) -> tuple[list[str], LeftShards | None]:
         """Adds what only this machine has, and what workers have left; what tells of it, and the shards to remove."""
         folder, results = self.place.folder, self.place.remote.results
-        for path in left_files(folder):
-            take_in_file(journal, folder, path)
+        take_in_left(journal, folder)
         told = take_in_spills(journal)
         if (marker := read_marker(results, self._tries)) is None:
             return told, None

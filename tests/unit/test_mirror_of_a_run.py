@@ -16,7 +16,7 @@ from batchchat.mirrors.mirror import Mirror
 from batchchat.mirrors.parts import Marker, read_marker, write_marker
 from batchchat.mirrors.place import mirror_place
 from batchchat.run_output import OutputSettings, RunOutput
-from batchchat.storage import get_bytes, objects, put_bytes
+from batchchat.storage import Segments, StorageError, get_bytes, objects, put_bytes, remove
 from batchchat.storage.tries import Tries
 from tests.result_lines import answer
 
@@ -92,11 +92,8 @@ async def test_answers_that_were_spilled_beside_the_mirror_are_taken_in_by_the_n
     assert not os.path.exists(mirror.place.folder)
 
 
-async def test_the_copy_of_results_that_were_removed_is_taken_in_by_the_next_run(
-    url: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("batchchat.mirrors.shipping.Shipping.start", lambda self: None)
-    monkeypatch.setattr("batchchat.mirrors.shipping.Shipping.close", lambda self: None)
+@pytest.mark.usefixtures("without_shipping")
+async def test_the_copy_of_results_that_were_removed_is_taken_in_by_the_next_run(url: str) -> None:
     mirror, output = await begun(url)
     await output._results.write(line("q-1"))
     os.unlink(mirror.place.local.results)
@@ -209,3 +206,98 @@ async def test_what_has_the_names_of_another_runs_segments_stays_once_the_lease_
     removing(monkeypatch, lambda name: name == "2.seg" and lose())
     assert await asyncio.to_thread(mirror.finish) == []
     assert get_bytes(f"{url}.parts/1.seg")[0] == line("q-1")
+
+
+OLD, NEW = line("q-1", "old", "1" * 16), line("q-1", "new", "2" * 16)
+
+
+async def redone(url: str) -> tuple[Mirror, RunOutput]:
+    """A run whose prompt q-1 is another one than before."""
+    mirror = Mirror(mirror_place(url))
+    output = await asyncio.to_thread(opened, mirror)
+    output.redo(["q-1"])
+    output.begin({}, lambda error: None)
+    return mirror, output
+
+
+async def killed(mirror: Mirror, output: RunOutput, shipped: bytes) -> None:
+    """Of what the run has written, only so much has come to the store; nobody waits for its lease to end."""
+    mirror._shipping.close()
+    if shipped:
+        mirror._segments.append(shipped)
+    mirror._keeper.close()
+    await output._errors.close()
+    await output._results.close()
+    mirror._folder.close()
+    remove(f"{mirror.place.remote.results}.parts/lease.json")
+
+
+@pytest.fixture
+def without_shipping(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What goes up does so when a test says it."""
+    monkeypatch.setattr("batchchat.mirrors.shipping.Shipping.start", lambda self: None)
+    monkeypatch.setattr("batchchat.mirrors.shipping.Shipping.close", lambda self: None)
+
+
+@pytest.mark.usefixtures("without_shipping")
+@pytest.mark.parametrize("then", ["ends", "is killed"])
+async def test_what_a_killed_run_left_takes_no_newer_answers_place(
+    then: str, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine's run has asked the prompt, which was changed, since; the old answer is in the torn file."""
+    mirror, output = await begun(url)
+    await output._results.write(OLD)
+    await killed(mirror, output, OLD)
+    with monkeypatch.context() as patch:
+        patch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+        other, output = await redone(url)
+        await output._results.write(NEW)
+        if then == "ends":
+            assert await ended(other, output) == []
+        else:
+            await killed(other, output, NEW)
+    assert await stored(url) == [NEW]
+    assert OLD in get_bytes(url.replace(".jsonl", ".torn"))[0]
+
+
+@pytest.mark.usefixtures("without_shipping")
+async def test_what_a_killed_run_left_is_newer_where_nobody_has_been_there_since(url: str) -> None:
+    put_bytes(url, OLD)
+    mirror, output = await redone(url)
+    await output._results.write(NEW)
+    await killed(mirror, output, b"")
+    # Killed again, before anything of it has come to the store.
+    mirror = Mirror(mirror_place(url))
+    mirror.open()
+    mirror._keeper.close()
+    mirror._folder.close()
+    remove(f"{url}.parts/lease.json")
+    assert await stored(url) == [NEW]
+    with pytest.raises(StorageError, match="no such object"):
+        get_bytes(f"{url}.parts/mirror.json")
+
+
+@pytest.mark.usefixtures("without_shipping")
+async def test_segments_that_are_left_of_published_results_are_not_newer(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their removal, which begins with the last one, did not come to its end."""
+    segments = Segments(f"{url}.parts")
+    segments.append(OLD)
+    mirror, output = await redone(url)
+    await output._results.write(NEW)
+    segments.append(NEW)
+    assert await output.close() == []
+
+    def killed_then(name: str) -> None:
+        if name == "1.seg":
+            raise OSError("killed")
+
+    with monkeypatch.context() as patch:
+        removing(patch, killed_then)
+        assert "killed" in mirror.finish()[0]
+    assert list(Segments(f"{url}.parts").read_all()) == [OLD]
+    remove(f"{url}.parts/lease.json")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
+    assert await stored(url) == [NEW]
+    assert list(Segments(f"{url}.parts").read_all()) == []
