@@ -70,8 +70,8 @@ class OutputMirror(Protocol):
     def wrote(self, end: int) -> None:
         """They are whole up to an offset."""
 
-    def publish(self, *, keep_errors: bool) -> list[str]:
-        """Brings the whole up, once all is closed."""
+    def publish(self, *, keep_errors: bool, failed: bool) -> list[str]:
+        """Brings the whole up, once all is closed; keeps it on this machine where something was not written."""
 
     def told_all(self, value: Any) -> Any:
         """A value with the names that the user knows."""
@@ -220,7 +220,7 @@ class RunOutput:
         if self._results is None:
             self._journal.close()
         elif self._mirror is not None:
-            troubles += await asyncio.to_thread(self._mirror.publish, keep_errors=keep_errors)
+            troubles += await asyncio.to_thread(self._mirror.publish, keep_errors=keep_errors, failed=any(troubles))
         return troubles
 
     def write_report(self, report: RunReport, settings: Mapping[str, Any]) -> str | None:

@@ -9,25 +9,53 @@ from batchchat.errors import BatchchatError, ResultsWriteError
 from batchchat.jsonl import iter_lines
 from batchchat.results import Journal
 from batchchat.results.rescue import take_in
+from batchchat.results.rewrite import append_torn
 from batchchat.results.scan import RawLine, judge
 from batchchat.results.stored import fingerprint_value
 
-__all__ = ["left_files", "set_aside", "take_in_data", "take_in_file"]
+__all__ = ["left_files", "outdate", "set_aside", "take_in_data", "take_in_file", "take_in_left"]
 
-_LEFT = "left-"
+_LEFT, _OLDER = "left-", "older-"
+# In the names of copies that ``ResultsWriter`` makes.
+_COPY = ".recovered"
 
 
 def set_aside(folder: str, results: str) -> None:
-    """Gives the results that a run left in a mirror another name: they are newer than the object, or were in it."""
-    if os.path.exists(results):
-        number = len(left_files(folder)) + 1
-        os.replace(results, os.path.join(folder, f"{_LEFT}{number}-{os.path.basename(results)}"))
+    """Gives the results that a run left in a mirror another name: they are newer than the object, or were in it.
+
+    So the copies that it made of results whose name was taken from them while it went on. A run that ended before it
+    had taken in what was there already has nothing newer than that.
+    """
+    prefix = _OLDER if left_files(folder) else _LEFT
+    copies = [os.path.join(folder, name) for name in sorted(os.listdir(folder)) if _COPY in name]
+    for path in [*copies, results]:
+        if os.path.exists(path):
+            number = max(map(_number, left_files(folder)), default=0) + 1
+            os.replace(path, os.path.join(folder, f"{prefix}{number}-{os.path.basename(path).replace(_COPY, '')}"))
 
 
 def left_files(folder: str) -> list[str]:
     """What was set aside and is not taken in yet, the oldest first."""
-    names = [name for name in os.listdir(folder) if name.startswith(_LEFT)]
-    return [os.path.join(folder, name) for name in sorted(names, key=lambda name: int(name.split("-")[1]))]
+    names = [name for name in os.listdir(folder) if name.startswith((_LEFT, _OLDER))]
+    return [os.path.join(folder, name) for name in sorted(names, key=_number)]
+
+
+def _number(left: str) -> int:
+    return int(os.path.basename(left).split("-")[1])
+
+
+def outdate(folder: str) -> None:
+    """Has it known of all that was set aside that the store has newer answers."""
+    for path in left_files(folder):
+        name = os.path.basename(path)
+        if name.startswith(_LEFT):
+            os.replace(path, os.path.join(folder, _OLDER + name.removeprefix(_LEFT)))
+
+
+def take_in_left(journal: Journal, folder: str) -> None:
+    """Appends the answers of all that was set aside, see ``take_in_file``."""
+    for path in left_files(folder):
+        take_in_file(journal, folder, path, newer=not os.path.basename(path).startswith(_OLDER))
 
 
 def take_in_data(journal: Journal, folder: str, data: bytes) -> None:
@@ -39,15 +67,19 @@ def take_in_data(journal: Journal, folder: str, data: bytes) -> None:
     os.unlink(path)
 
 
-def take_in_file(journal: Journal, folder: str, path: str) -> None:
-    """Appends the answers of a results file; newer ones take the place of those whose prompt was another then.
+def take_in_file(journal: Journal, folder: str, path: str, *, newer: bool = True) -> None:
+    """Appends the answers of a results file, also where there is one whose prompt was another then.
+
+    Args:
+        folder: For what is needed meanwhile.
+        newer: Whether those in the file take the place of such; else they are kept in the torn file.
 
     Raises:
         ResultsFileError: They cannot be read or added.
     """
     plain = os.path.join(folder, "plain")
     try:
-        changed = set()
+        changed, older = set(), list[bytes]()
         with open(plain, "wb") as file:
             for line in _whole_lines(path):
                 stored = judge(RawLine(2, 0, line, True)).stored
@@ -55,8 +87,12 @@ def take_in_file(journal: Journal, folder: str, path: str) -> None:
                     known = journal.completed.get(stored.id)
                     if known is not None and known != fingerprint_value(stored.fingerprint):
                         changed.add(stored.id)
+                        older.append(line + b"\n")
                 file.write(line + b"\n")
-        journal.drop(changed)
+        if newer:
+            journal.drop(changed)
+        else:
+            append_torn(journal.files.torn, older)
         take_in(journal, plain)
     except OSError as error:
         raise ResultsWriteError(f"{path}: the answers kept there cannot be read: {error.strerror}") from error

@@ -3,24 +3,26 @@
 import asyncio
 import contextlib
 import os
-import shutil
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from batchchat.errors import ResultsLockedError, ResultsWriteError
+from batchchat.errors import ResultsWriteError
+from batchchat.mirrors.folder import MirrorFolder
+from batchchat.mirrors.held import HeldTries
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
-from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_file
-from batchchat.mirrors.parts import read_marker, remove_shards, take_in_shards
+from batchchat.mirrors.left_shards import LeftShards
+from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, take_in_left
+from batchchat.mirrors.newest import Newest, NotedSegments
+from batchchat.mirrors.parts import read_marker, remove_shards
 from batchchat.mirrors.place import MirrorPlace, machine_name, parts_prefix
 from batchchat.mirrors.shipping import Shipping
 from batchchat.results import Journal
-from batchchat.results.lock import open_locked
 from batchchat.results.rescue import take_in_spills
 from batchchat.storage.faults import ConflictError, StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, put_whole, stat_or_none
 from batchchat.storage.reading import open_range
-from batchchat.storage.segments import Segments
 from batchchat.storage.store import ABSENT
 from batchchat.storage.tries import PATIENT, Tries
 from batchchat.storage.urls import join
@@ -43,15 +45,18 @@ class Mirror:
     def __init__(self, place: MirrorPlace) -> None:
         self.place = place
         # One of them for the thread that ships, which is ended before the whole goes up.
-        self._tries, self._shipping_tries = Tries(PATIENT), Tries(PATIENT)
-        self._lock: int | None = None
+        self._stop = threading.Event()
+        self._tries, self._shipping_tries = Tries(PATIENT, self._stop), Tries(PATIENT)
+        self._folder = MirrorFolder(place)
         self._expect = ABSENT
         self._stamp: tuple[int, ...] | None = None
         prefix = parts_prefix(place.remote.results)
-        self._segments = Segments(prefix, tries=self._shipping_tries)
+        self._segments = NotedSegments(prefix, tries=self._shipping_tries)
         lease = join(prefix, "lease.json")
         self._lease = Lease(lease, place.remote.results, machine_name(), self._tries)
         self._keeper: LeaseKeeper | None = None
+        self._newest: Newest | None = None
+        self._has_segments = False
         self._in_order = False
         self._shipping: Shipping | None = None
         self._begun = self._published = False
@@ -70,14 +75,15 @@ class Mirror:
             ResultsLockedError: Another run holds them.
             ResultsWriteError: The mirror cannot be made; ``StorageError`` where the store cannot be asked.
         """
-        self._make_folders()
-        self._take_lock()
+        self._folder.open()
         self.notes = self._lease.take()
         self._keeper = LeaseKeeper(self._lease)
         self._keeper.start()
         set_aside(self.place.folder, self.place.local.results)
         self._in_order = True
         self._bring_down()
+        self._newest = Newest.of(self.place.folder, self.place.remote.results, self._expect, self._tries)
+        self._segments.newest = self._newest
 
     def take_in(self, journal: Journal) -> list[str]:
         """Adds the answers that runs before have left, here and in the store; a sentence where there were some.
@@ -85,22 +91,19 @@ class Mirror:
         Raises:
             ResultsFileError: They cannot be added.
         """
-        before, told = len(journal.completed), list[str]()
+        before, results = len(journal.completed), self.place.remote.results
+        if self._newest is not None and not self._newest.segments:
+            self._segments.remove()  # the rest of a removal
         for data in self._segments.read_all():
             take_in_data(journal, self.place.folder, data)
-        stored, file = journal.end, os.fstat(journal.fd)
-        for path in left_files(self.place.folder):
-            take_in_file(journal, self.place.folder, path)
-        told = take_in_spills(journal)
-        results = self.place.remote.results
-        if (marker := read_marker(results, self._tries)) is not None:
-            take_in_shards(journal, self.place.folder, results, marker, self._tries)
-        # Where answers were taken out, the file was written anew.
-        self._ship_at_once(journal, stored if os.path.samestat(file, os.fstat(journal.fd)) else 0)
+            self._has_segments = True
+        with self._shipped_at_once(journal):
+            told, shards = self._take_in_left(journal)
         for path in left_files(self.place.folder):
             os.unlink(path)
-        if marker is not None:
-            remove_shards(results, marker, self._tries)
+        while shards is not None and not shards.remove():
+            with self._shipped_at_once(journal):
+                shards.take_in(journal)
         count = len(journal.completed) - before
         if count and not told:
             told.append(f"{results}: {count} answers of a run that did not come to its end were taken in")
@@ -143,23 +146,27 @@ class Mirror:
         """See ``MirrorPlace.told_all``."""
         return self.place.told_all(value)
 
-    def publish(self, *, keep_errors: bool) -> list[str]:
+    def publish(self, *, keep_errors: bool, failed: bool) -> list[str]:
         """Brings the results and what goes with them up, whole; a sentence for each thing that went wrong.
 
         Args:
             keep_errors: Whether the errors file in the store stays as it is.
+            failed: Whether something could not be written here. Then what is here is not whole, and what was spilled
+                may be beside it: all stays as it is, in the store too.
         """
         self._end_shipping()
         if not self._begun:
             return []
         if self._keeper is not None and self._keeper.lost is not None:
             return [self._kept(str(self._keeper.lost))]
+        if failed:
+            return [self._kept(f"{self.place.remote.results}: not brought up whole, as it could not be written here")]
         local, remote = self.place.local, self.place.remote
         try:
             if self._stamp != _stamp(local.results):
-                put_whole(remote.results, local.results, expect=self._expect, tries=self._tries)
+                self._expect = put_whole(remote.results, local.results, expect=self._expect, tries=self._tries)
             if not keep_errors:
-                self._put_up(local.errors, remote.errors)
+                self._put_up(local.errors, remote.errors, self._tries)
             self._put_torn()
         except ConflictError as error:
             return [self._kept(f"{error.place}: somebody else changed it during the run, and it was not touched")]
@@ -171,51 +178,39 @@ class Mirror:
     def finish(self) -> list[str]:
         """Brings the summary up, and gives up what the run held; a sentence for each thing that went wrong."""
         self._end_shipping()
-        if self._keeper is not None:
-            self._keeper.close()
         troubles = []
         try:
-            if self._begun and (self._keeper is None or self._keeper.lost is None):
-                self._put_up(self.place.local.summary, self.place.remote.summary)
-            if self._published:
-                self._segments.remove()
-                self._remove_shards()
+            try:
+                self._clean_up()
+            finally:
+                if self._keeper is not None:
+                    self._keeper.close()
             self._lease.release()
         except (StorageError, OSError) as error:
             troubles.append(f"{error}; what a run leaves behind there, the next one takes away")
-        if self._lock is not None:
-            if self._published or not self._holds_answers():
-                shutil.rmtree(self.place.folder, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = None
+        if self._folder.is_open and (self._published or not self._holds_answers()):
+            self._folder.remove()
+        self._folder.close()
         return troubles
 
-    def _remove_shards(self) -> None:
-        """What workers have left, where all of it is in the results."""
-        marker = read_marker(self.place.remote.results, self._tries)
-        if marker is not None and marker.merged:
-            remove_shards(self.place.remote.results, marker, self._tries)
-
-    def _make_folders(self) -> None:
-        place = self.place
-        try:
-            for path in (place.local.results, place.local.errors, place.local.summary):
-                if path is not None and path.startswith(place.folder + os.sep):
-                    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
-        except OSError as error:
-            raise ResultsWriteError(
-                f"{place.folder}: the mirror of {place.remote.results} cannot be made: {error.strerror}"
-            ) from error
-
-    def _take_lock(self) -> None:
-        path, results = os.path.join(self.place.folder, "lock"), self.place.remote.results
-        try:
-            self._lock, _ = open_locked(path)
-        except ResultsLockedError as error:
-            raise ResultsLockedError(
-                f"{results}: another run on this machine holds these results; "
-                "wait for it to end, or name others with -o"
-            ) from error
+    def _clean_up(self) -> None:
+        """Brings the summary up and removes what is in the results now, while the lease is still renewed."""
+        if self._keeper is None or self._newest is None or not self._begun:
+            return
+        results, tries = self.place.remote.results, HeldTries(self._keeper, self._stop)
+        with contextlib.suppress(LeaseLostError):  # told of already
+            self._put_up(self.place.local.summary, self.place.remote.summary, tries)
+            if not self._published:
+                return
+            if self._has_segments or self._newest.noted:
+                # From here on, segments that are left are older than what is in the results.
+                self._newest.note_whole(self._expect, tries)
+            self._segments.tries = tries
+            self._segments.remove()
+            self._newest.forget(tries)
+            marker = read_marker(results, tries)
+            if marker is not None and marker.merged:
+                remove_shards(results, marker, tries)
 
     def _bring_down(self) -> None:
         local, remote = self.place.local, self.place.remote
@@ -245,13 +240,29 @@ class Mirror:
         except OSError as error:
             raise ResultsWriteError(f"{path}: the mirror of {url} cannot be written: {error.strerror}") from error
 
-    def _ship_at_once(self, journal: Journal, start: int) -> None:
-        """What only this machine had is safe in the store before the mirror's old files go."""
+    def _take_in_left(self, journal: Journal) -> tuple[list[str], LeftShards | None]:
+        """Adds what only this machine has, and what workers have left; what tells of it, and the shards to remove."""
+        folder, results = self.place.folder, self.place.remote.results
+        take_in_left(journal, folder)
+        told = take_in_spills(journal)
+        if (marker := read_marker(results, self._tries)) is None:
+            return told, None
+        shards = LeftShards(folder, results, marker, self._tries)
+        shards.take_in(journal)
+        return told, shards
+
+    @contextlib.contextmanager
+    def _shipped_at_once(self, journal: Journal) -> Iterator[None]:
+        """What is added inside is safe in the store before what it came from goes."""
+        start, file = journal.end, os.fstat(journal.fd)
+        yield
+        # Where answers were taken out, the file was written anew.
+        start = start if os.path.samestat(file, os.fstat(journal.fd)) else 0
         if journal.end <= start:
             return
-        with open(journal.path, "rb") as file:
-            file.seek(start)
-            while data := file.read(32 << 20):
+        with open(journal.path, "rb") as source:
+            source.seek(start)
+            while data := source.read(32 << 20):
                 self._segments.append(data)
 
     def _end_shipping(self) -> None:
@@ -260,9 +271,9 @@ class Mirror:
             self._shipping = None
         self._segments.tries = self._tries
 
-    def _put_up(self, local: str | None, remote: str | None) -> None:
+    def _put_up(self, local: str | None, remote: str | None, tries: Tries) -> None:
         if local is not None and remote is not None and local != remote and os.path.exists(local):
-            put_whole(remote, local, tries=self._tries)
+            put_whole(remote, local, tries=tries)
 
     def _put_torn(self) -> None:
         local, remote = self.place.local.torn, self.place.remote.torn

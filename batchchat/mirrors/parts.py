@@ -1,25 +1,23 @@
-"""Parts of a run on workers, in the store that has its results: names, and how the next run takes them in.
+"""Parts of a run on workers, in the store that has its results: what they are called, and how they are removed.
 
 Under ``RESULTS.parts/TOKEN/``, each shard has segments while a worker is at it, and one object once it is whole. The
 marker beside tells the token and between which numbers shards may be, so that nothing depends on listings.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import tempfile
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import msgspec
 
-from batchchat.errors import ResultsLockedError, ResultsWriteError
-from batchchat.mirrors.leftovers import take_in_data, take_in_file
+from batchchat.errors import ResultsWriteError
 from batchchat.mirrors.place import parts_prefix
-from batchchat.results import Journal
-from batchchat.results.lock import is_locked
+from batchchat.results.rescue import spills_of
 from batchchat.storage.faults import StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, remove, stat_or_none
 from batchchat.storage.reading import open_range
@@ -31,10 +29,12 @@ __all__ = [
     "Marker",
     "ShardPlaces",
     "copy_down",
+    "each_of",
+    "places_of",
     "read_marker",
+    "remove_marker",
     "remove_shards",
     "scratch_folder",
-    "take_in_shards",
     "write_marker",
 ]
 
@@ -42,8 +42,6 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 _COPY_BYTES = 1 << 20
 _AT_ONCE = 16
-# Workers of a run that was killed end within moments; until nothing new has come for so long, they are waited for.
-_QUIET_S, _WAIT_S = 2.0, 30.0
 
 
 class Marker(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,6 +68,7 @@ class ShardPlaces:
         segments: Its answers while a worker is at it, see ``Segments``.
         scratch: The folder on the worker's machine that has its journal.
         journal: The path of that.
+        journal_errors: The path of the failures beside it.
     """
 
     def __init__(self, results: str, token: str, number: int) -> None:
@@ -78,6 +77,12 @@ class ShardPlaces:
         self.segments = join(prefix, f"shard-{number:06}")
         self.scratch = scratch_folder(token, f"shard-{number:06}")
         self.journal = os.path.join(self.scratch, "journal.jsonl")
+        self.journal_errors = os.path.join(self.scratch, "journal.errors.jsonl")
+
+    def kept_here(self) -> list[str]:
+        """Paths of what workers on this machine kept beside the journal: answers that it did not take, and copies."""
+        copies = glob.glob(os.path.join(glob.escape(self.scratch), "*.recovered*"))
+        return [*sorted(copies), *spills_of(os.path.realpath(self.journal), self.journal_errors)]
 
     def remove(self, tries: Tries, *, whole: bool = False) -> None:
         """Removes what there is of them in the store and on this machine; those of a whole part have no segments.
@@ -85,6 +90,9 @@ class ShardPlaces:
         Raises:
             StorageError: It cannot be removed.
         """
+        for path in self.kept_here():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         shutil.rmtree(self.scratch, ignore_errors=True)
         if not whole:
             Segments(self.segments, tries=tries).remove()
@@ -124,34 +132,25 @@ def write_marker(results: str, marker: Marker, tries: Tries) -> None:
     put_bytes(_marker(results), msgspec.json.encode(marker), tries=tries)
 
 
-def take_in_shards(journal: Journal, folder: str, results: str, marker: Marker, tries: Tries) -> None:
-    """Appends the answers that the workers of an earlier run left, and waits until they leave no more; blocks.
-
-    Args:
-        folder: Of the mirror.
-
-    Raises:
-        ResultsLockedError: A worker goes on writing.
-        ResultsFileError: They cannot be read or added; all stay.
-    """
-    give_up, quiet = time.monotonic() + _WAIT_S, False
-    while not quiet:
-        count = len(journal.completed)
-        quiet = not _take_in(journal, folder, results, marker, tries, give_up) or len(journal.completed) == count
-        if not quiet:
-            if time.monotonic() > give_up:
-                raise _still_at_it(results)
-            time.sleep(_QUIET_S)
-
-
 def remove_shards(results: str, marker: Marker, tries: Tries) -> None:
-    """Removes all that shards have left, the marker last.
+    """Removes all that shards have left, the marker last; that of another run stays.
 
     Raises:
         StorageError: It cannot be removed.
     """
-    _each(_places(results, marker), lambda places: places.remove(tries))
-    remove(_marker(results), tries=tries)
+    each_of(places_of(results, marker), lambda places: places.remove(tries))
+    remove_marker(results, marker, tries)
+
+
+def remove_marker(results: str, marker: Marker, tries: Tries) -> None:
+    """Removes the marker, unless another run has put its own there.
+
+    Raises:
+        StorageError: It cannot be removed.
+    """
+    found = read_marker(results, tries)
+    if found is not None and found.token == marker.token:
+        remove(_marker(results), tries=tries)
 
 
 def copy_down(url: str, path: str, tries: Tries) -> bool:
@@ -171,54 +170,14 @@ def copy_down(url: str, path: str, tries: Tries) -> bool:
     return True
 
 
-def _take_in(journal: Journal, folder: str, results: str, marker: Marker, tries: Tries, give_up: float) -> bool:
-    """Takes in what is there now; whether a worker may still add to it."""
-    going = False
-    places = _places(results, marker)
-    # Asked for side by side, and added one after another.
-    known = _each(places, lambda each: stat_or_none(each.part, tries=tries) is not None)
-    for each, whole in zip(places, known, strict=True):
-        if whole:
-            path = os.path.join(folder, "part-of-run.jsonl")
-            if copy_down(each.part, path, tries):
-                take_in_file(journal, folder, path)
-            with contextlib.suppress(OSError):
-                os.unlink(path)
-    unfinished = [each for each, whole in zip(places, known, strict=True) if not whole]
-    for each, pieces in zip(
-        unfinished, _each(unfinished, lambda each: list(Segments(each.segments, tries=tries).read_all())), strict=True
-    ):
-        for data in pieces:
-            going = True
-            take_in_data(journal, folder, data)
-        going = _take_in_scratch(journal, folder, results, each, give_up) or going
-    return going
-
-
-def _take_in_scratch(journal: Journal, folder: str, results: str, places: ShardPlaces, give_up: float) -> bool:
-    """What a worker on this machine had not brought to the store."""
-    if not os.path.isfile(places.journal):
-        return False
-    while is_locked(places.journal):
-        if time.monotonic() > give_up:
-            raise _still_at_it(results)
-        time.sleep(0.1)
-    take_in_file(journal, folder, places.journal)
-    return True
-
-
-def _still_at_it(results: str) -> ResultsLockedError:
-    return ResultsLockedError(
-        f"{results}: a worker of an earlier run still writes there; wait for it to end, or name others with -o"
-    )
-
-
-def _each(items: Iterable[_T], call: Callable[[_T], _R]) -> list[_R]:
+def each_of(items: Iterable[_T], call: Callable[[_T], _R]) -> list[_R]:
+    """What a call gives for each item, some of them at a time."""
     with ThreadPoolExecutor(_AT_ONCE, "batchchat-parts") as threads:
         return list(threads.map(call, items))
 
 
-def _places(results: str, marker: Marker) -> list[ShardPlaces]:
+def places_of(results: str, marker: Marker) -> list[ShardPlaces]:
+    """The objects of each shard that there may be."""
     return [ShardPlaces(results, marker.token, number) for number in range(marker.first, marker.last + 1)]
 
 

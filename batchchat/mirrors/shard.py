@@ -9,11 +9,10 @@ from typing import Any
 
 from batchchat.errors import ResultsWriteError
 from batchchat.mirrors.lease import LeaseLostError
-from batchchat.mirrors.leftovers import take_in_data
+from batchchat.mirrors.leftovers import take_in_data, take_in_file
 from batchchat.mirrors.parts import ShardPlaces
 from batchchat.mirrors.shipping import Shipping
 from batchchat.results import Journal, RunFiles
-from batchchat.results.rescue import take_in_spills
 from batchchat.storage.faults import ConflictError, StorageError
 from batchchat.storage.objects import put_whole, stat_or_none
 from batchchat.storage.segments import Segments
@@ -33,8 +32,8 @@ class ShardMirror:
         self._tries, self._shipping_tries = Tries(PATIENT), Tries(PATIENT)
         self._segments = Segments(places.segments, tries=self._tries)
         self._shipping: Shipping | None = None
-        stem = os.path.join(places.scratch, "journal")
-        self.files = RunFiles(results=places.journal, errors=f"{stem}.errors.jsonl", summary=None, torn=f"{stem}.torn")
+        torn = os.path.join(places.scratch, "journal.torn")
+        self.files = RunFiles(results=places.journal, errors=places.journal_errors, summary=None, torn=torn)
 
     def open(self) -> None:
         """Makes the folder of the journal, which may have one of a worker that died here."""
@@ -50,13 +49,18 @@ class ShardMirror:
 
     def take_in(self, journal: Journal) -> list[str]:
         """Adds what workers before have brought to the store, and brings there what one here had not."""
-        here = journal.end
+        here, folder = journal.end, self._places.scratch
         for data in self._segments.read_all():
-            take_in_data(journal, self._places.scratch, data)
-        take_in_spills(journal)
-        if here:
+            take_in_data(journal, folder, data)
+        stored = journal.end
+        for path in self._places.kept_here():
+            take_in_file(journal, folder, path)
+        if here or journal.end != stored:
             with open(journal.path, "rb") as file:
                 self._segments.append(file.read())  # lines that are there already count once
+        for path in self._places.kept_here():
+            with contextlib.suppress(OSError):
+                os.unlink(path)
         return []
 
     def begin(self, end: int, lost: Callable[[LeaseLostError], None]) -> None:
@@ -77,7 +81,7 @@ class ShardMirror:
         """See ``Mirror.shipped``."""
         return 0 if self._shipping is None else self._shipping.shipped
 
-    def publish(self, *, keep_errors: bool) -> list[str]:
+    def publish(self, *, keep_errors: bool, failed: bool) -> list[str]:
         """Brings the rest of the closed journal up, and the failures; a sentence where that went wrong."""
         if self._shipping is None:
             return []

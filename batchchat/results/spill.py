@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 import tempfile
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -40,7 +41,7 @@ class Spill:
     Args:
         folders: Where to try, in this order.
         prefix: Of the names; see ``spill_prefix``.
-        again: Whether the next run finds the files by itself and takes them in.
+        again: Whether the next run on this machine finds the files by itself and takes them in.
 
     Attributes:
         paths: Files made, in order; more than one where the first folder filled up too.
@@ -69,7 +70,8 @@ class Spill:
         with self._lock:
             parts = []
             if self.paths:
-                then = "the next run takes them in" if self._again else "append that to what is there, and run again"
+                again = f"the next run takes them in if it begins on {socket.gethostname()}"
+                then = again if self._again else "append that to what is there, and run again"
                 parts.append(f"lines that came since are in {', '.join(self.paths)}; once there is room, {then}")
             if self._lost_count:
                 parts.append(

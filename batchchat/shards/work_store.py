@@ -41,6 +41,8 @@ class WorkStore:
         self._lock = threading.Lock()
         self._last = 0
         self._left: set[int] = set()
+        # The first that is not gone, which may be yet to begin, as they do not begin in order; and later ones that are.
+        self._first, self._gone = 1, set[int]()
         self._open: dict[int, ShardMirror] = {}
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -126,6 +128,10 @@ class WorkStore:
         self._places(number).remove(Tries(), whole=whole)
         with self._lock:
             self._left.discard(number)
+            self._gone.add(number)
+            while self._first in self._gone:
+                self._gone.discard(self._first)
+                self._first += 1
 
     def remove(self) -> None:
         """See ``WorkPlace``; the mirror removes them once the results are in the store."""
@@ -137,7 +143,7 @@ class WorkStore:
             write_marker(self._results, self._marker(last, merged=True), Tries(PATIENT))
 
     def _marker(self, last: int, *, merged: bool = False) -> Marker:
-        return Marker(token=self._token, first=min(self._left, default=1), last=last, merged=merged)
+        return Marker(token=self._token, first=self._first, last=last, merged=merged)
 
     def _places(self, number: int) -> ShardPlaces:
         return ShardPlaces(self._results, self._token, number)
@@ -149,6 +155,8 @@ def _brought(places: ShardPlaces, folder: str) -> PartFiles:
     if not copy_down(places.part, answers, tries):
         with open(answers, "wb") as file:
             file.writelines(Segments(places.segments, tries=tries).read_all())
-            with contextlib.suppress(FileNotFoundError), open(places.journal, "rb") as journal:
-                shutil.copyfileobj(journal, file)
+            for path in (places.journal, *places.kept_here()):
+                with contextlib.suppress(FileNotFoundError), open(path, "rb") as here:
+                    shutil.copyfileobj(here, file)
+                    file.write(b"\n")  # the last line may be torn
     return PartFiles(answers, failures if copy_down(places.errors, failures, tries) else None)

@@ -61,8 +61,8 @@ def is_there(url: str) -> bool:
 def leaves_nothing(url: str) -> bool:
     """Neither segments nor a lease in the store, nor a mirror here."""
     mirrors = Path(os.environ["XDG_STATE_HOME"]) / "batchchat" / "mirrors"
-    parts = [is_there(f"{url}.parts/{name}") for name in ("1.seg", "block-1.seg", "lease.json")]
-    assert (parts, [path.name for path in mirrors.iterdir()]) == ([False] * 3, ["machine"])
+    parts = [is_there(f"{url}.parts/{name}") for name in ("1.seg", "block-1.seg", "mirror.json", "lease.json")]
+    assert (parts, [path.name for path in mirrors.iterdir()]) == ([False] * 4, ["machine"])
     return True
 
 
