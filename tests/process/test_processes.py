@@ -64,7 +64,7 @@ def test_every_prompt_is_answered_once_and_by_several_processes(tmp_path: Path, 
     with serving(tmp_path, latency_ms=10) as server:
         process = start(server, tmp_path, provider=provider, processes=processes)
         server.wait_for_chats(20)
-        assert len(children_of(process.pid, CHILD)) == processes
+        assert len(children_of(process.pid, CHILD)) == processes - 1, "the run itself is one of them"
         code, out, err = finish(process)
         assert (code, out) == (0, ""), err
         assert set(server.asked().values()) == {1}
@@ -89,8 +89,8 @@ def test_killed_child_costs_an_attempt_and_is_replaced(tmp_path: Path) -> None:
 
 def test_killed_parent_leaves_no_child_and_loses_only_what_was_in_flight(tmp_path: Path) -> None:
     with half_way(tmp_path) as (server, process, children):
-        assert len(children) == 2
-        os.kill(children[1], signal.SIGSTOP)
+        assert len(children) == 1
+        os.kill(children[0], signal.SIGSTOP)
         kill(process)
         finish(process)
         wait_until(lambda: not any(is_running(pid) for pid in children))

@@ -1,0 +1,74 @@
+"""The run's own process among those that make attempts."""
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from batchchat.errors import ProviderError
+from batchchat.processes.own_share import OwnShare
+from batchchat.processes.places import Places
+from batchchat.providers.base import ChatRequest, Provider
+from batchchat.records import Completion
+
+__all__ = ["OwnPlace"]
+
+
+class _Child(Protocol):
+    @property
+    def answered(self) -> bool: ...
+
+
+class OwnPlace:
+    """Attempts that this process makes itself, with a provider that is entered here.
+
+    It makes none before every child has brought an answer, and none of a prompt that a child died of: what ends a
+    process is not to end the run's own.
+
+    Args:
+        provider: Asks through the run's gate.
+        places: Where tasks failed; shared with the children.
+        children: How many there are.
+        most: Requests that one process may have.
+
+    Attributes:
+        load: Attempts that it has.
+        share: How many it should have.
+    """
+
+    def __init__(self, provider: Provider, places: Places, *, children: int, most: int) -> None:
+        self._provider, self._places, self._most = provider, places, most
+        self.share = OwnShare(children)
+        self.load = 0
+        self._trusting = False
+
+    def distrust(self) -> None:
+        """A child has died: makes no attempt until its successor has brought an answer."""
+        self._trusting = False
+
+    def may_take(self, children: Sequence[_Child], task: "asyncio.Task[Any] | None", in_flight: int | None) -> bool:
+        """Whether the running task's next attempt may be made here.
+
+        Args:
+            children: ``answered`` tells whether one has brought an answer.
+            in_flight: Requests of the whole run; None where no child has room for one more.
+        """
+        if not self._trusting:
+            self._trusting = all(child.answered for child in children)
+        if not self._trusting or self.load >= self._most or (task is not None and task in self._places.deadly):
+            return False
+        return in_flight is None or self.share.allows(self.load, in_flight)
+
+    async def complete(self, request: ChatRequest) -> Completion:
+        """One attempt; see ``Provider.complete``."""
+        task = asyncio.current_task()
+        if (place := self._places.take(task, request)) is not None:
+            self._provider.avoid(request, place)  # type: ignore[attr-defined]
+        self.load += 1
+        try:
+            return await self._provider.complete(request)
+        except ProviderError:
+            failed_place = getattr(self._provider, "failed_place", None)
+            self._places.keep(task, request, None if failed_place is None else failed_place())
+            raise
+        finally:
+            self.load -= 1
