@@ -2,7 +2,8 @@
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any, Protocol
+from types import TracebackType
+from typing import Protocol
 
 from batchchat.errors import ProviderError
 from batchchat.processes.own_share import OwnShare
@@ -19,13 +20,13 @@ class _Child(Protocol):
 
 
 class OwnPlace:
-    """Attempts that this process makes itself, with a provider that is entered here.
+    """Attempts that this process makes itself, with a provider of its own.
 
     It makes none before every child has brought an answer, and none of a prompt that a child died of: what ends a
     process is not to end the run's own.
 
     Args:
-        provider: Asks through the run's gate.
+        provider: Asks through the run's gate; not entered yet.
         places: Where tasks failed; shared with the children.
         children: How many there are.
         most: Requests that one process may have.
@@ -39,28 +40,41 @@ class OwnPlace:
         self._provider, self._places, self._most = provider, places, most
         self.share = OwnShare(children)
         self.load = 0
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._trusting = False
+
+    async def open(self) -> None:
+        """Enters the provider."""
+        self._loop = asyncio.get_running_loop()  # asking for it at each request costs a system call
+        await self._provider.__aenter__()
+
+    async def close(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Leaves the provider."""
+        await self._provider.__aexit__(kind, error, trace)
 
     def distrust(self) -> None:
         """A child has died: makes no attempt until its successor has brought an answer."""
         self._trusting = False
 
-    def may_take(self, children: Sequence[_Child], task: "asyncio.Task[Any] | None", in_flight: int | None) -> bool:
+    def may_take(self, children: Sequence[_Child], in_flight: int | None) -> bool:
         """Whether the running task's next attempt may be made here.
 
         Args:
             children: ``answered`` tells whether one has brought an answer.
             in_flight: Requests of the whole run; None where no child has room for one more.
         """
+        if self.load >= self._most or (in_flight is not None and not self.share.allows(self.load, in_flight)):
+            return False
         if not self._trusting:
             self._trusting = all(child.answered for child in children)
-        if not self._trusting or self.load >= self._most or (task is not None and task in self._places.deadly):
-            return False
-        return in_flight is None or self.share.allows(self.load, in_flight)
+        # Asked last and seldom, as is all that would cost something for each request.
+        return self._trusting and not (self._places.deadly and asyncio.current_task() in self._places.deadly)
 
     async def complete(self, request: ChatRequest) -> Completion:
         """One attempt; see ``Provider.complete``."""
-        task = asyncio.current_task()
+        task = asyncio.current_task(self._loop)
         if (place := self._places.take(task, request)) is not None:
             self._provider.avoid(request, place)  # type: ignore[attr-defined]
         self.load += 1

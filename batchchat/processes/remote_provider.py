@@ -76,7 +76,7 @@ class RemoteProvider:
                 starting = [group.create_task(process.start()) for process in self._processes]
                 for task in starting:  # a run that is stopped meanwhile needs none of them
                     self._admission.when_closed(task.cancel)
-            await self._provider.__aenter__()
+            await self._own.open()
         except BaseException as error:
             await self._end_all()
             raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
@@ -90,7 +90,7 @@ class RemoteProvider:
         if self._replacing:
             await asyncio.wait(self._replacing)
         await self._end_all()
-        await self._provider.__aexit__(kind, error, trace)
+        await self._own.close(kind, error, trace)
         for process in self._processes:
             if process.trouble is not None and error is None:
                 raise process.trouble
@@ -140,15 +140,9 @@ class RemoteProvider:
             in_flight += process.load
             if process.ready and process.load < self._concurrency and (best is None or process.load < best.load):
                 best = process
-        if not bound and self._own_may_take(None if best is None else in_flight):
-            return self._own
-        return best
-
-    def _own_may_take(self, in_flight: int | None) -> bool:
-        # Where no child is there to have room, one will be.
-        if in_flight is None and not any(process.ready for process in self._processes):
-            return False
-        return self._own.may_take(self._processes, asyncio.current_task(), in_flight)
+        if bound or (best is None and not any(process.ready for process in processes)):  # one of them will be
+            return best
+        return self._own if self._own.may_take(processes, None if best is None else in_flight) else best
 
     async def _next_free(self, request: ChatRequest) -> WorkerProcess | OwnPlace:
         """Waits until a process can take the request.
