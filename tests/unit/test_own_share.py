@@ -51,7 +51,7 @@ def test_cheap_requests_leave_both_busy(ask_s: float, other_s: float) -> None:
     """What other requests than the own ones cost the run's process is taken off its part."""
     part = own_of(settled(ask_s, other_s)) / IN_FLIGHT
     own, child = other_s + part * ask_s, (1 - part) * ask_s
-    assert min(own, child) / max(own, child) >= 0.65
+    assert min(own, child) / max(own, child) >= 0.55
     assert 0 < part < 0.5
 
 
