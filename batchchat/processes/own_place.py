@@ -58,14 +58,15 @@ class OwnPlace:
         """A child has died: makes no attempt until its successor has brought an answer."""
         self._trusting = False
 
-    def may_take(self, children: Sequence[_Child], in_flight: int | None) -> bool:
+    def may_take(self, children: Sequence[_Child], in_flight: int, least: int | None) -> bool:
         """Whether the running task's next attempt may be made here.
 
         Args:
             children: ``answered`` tells whether one has brought an answer.
-            in_flight: Requests of the whole run; None where no child has room for one more.
+            in_flight: Requests of the whole run.
+            least: Those of the child that has the fewest; None where no child has room for one more.
         """
-        if self.load >= self._most or (in_flight is not None and not self.share.allows(self.load, in_flight)):
+        if self.load >= self._most or (least is not None and not self.share.allows(in_flight, least)):
             return False
         if not self._trusting:
             self._trusting = all(child.answered for child in children)

@@ -7,7 +7,7 @@ _SHORTEST_S, _LONGEST_S = 0.05, 1.0
 # Below this, nobody waits for a processor, and it does not matter who makes a request.
 _BUSY = 0.5
 # Children fed by a process that is busier than they are lose nothing by it, up to here (measured, docs/performance.md).
-_AHEAD = 0.4
+_AHEAD = 0.3
 _STEP = 1 / 64
 
 
@@ -28,10 +28,21 @@ class OwnShare:
         self._children, self._most = children, 1 / (children + 1)
         self.part = self._most / 4
         self._last: dict[int, tuple[float, float, float]] = {}
+        self._peak = self._peak_before = 0
 
-    def allows(self, own: int, all_in_flight: int) -> bool:
-        """Whether one more request may be the run's own, of so many that are in flight, ``own`` of them its own."""
-        return own + 1 <= self.part * (all_in_flight + 1)
+    def allows(self, in_flight: int, least: int) -> bool:
+        """Whether one more request should be the run's own, as the children have their part of what there is at most.
+
+        They come first whenever fewer are on their way than that, as while results are written: this process has
+        enough to do then.
+
+        Args:
+            in_flight: Requests of the whole run.
+            least: Those of the child that has the fewest.
+        """
+        if in_flight >= self._peak:
+            self._peak = in_flight + 1
+        return least * self._children >= (1 - self.part) * max(self._peak, self._peak_before)
 
     def told(self, child: int, child_cpu_s: float, own_cpu_s: float, now: float) -> None:
         """Takes in the CPU time that a child has used so far, and this process; both at ``now`` (seconds)."""
@@ -43,6 +54,7 @@ class OwnShare:
         if passed_s < _SHORTEST_S:
             return
         self._last[child] = (child_cpu_s, own_cpu_s, now)
+        self._peak, self._peak_before = 0, self._peak
         if passed_s > _LONGEST_S:
             return
         child_busy, own_busy = (child_cpu_s - last[0]) / passed_s, (own_cpu_s - last[1]) / passed_s

@@ -142,7 +142,7 @@ class RemoteProvider:
                 best = process
         if bound or (best is None and not any(process.ready for process in processes)):  # one of them will be
             return best
-        return self._own if self._own.may_take(processes, None if best is None else in_flight) else best
+        return self._own if self._own.may_take(processes, in_flight, None if best is None else best.load) else best
 
     async def _next_free(self, request: ChatRequest) -> WorkerProcess | OwnPlace:
         """Waits until a process can take the request.

@@ -16,11 +16,16 @@ from batchchat.records import Completion
 IN_FLIGHT = 64
 
 
-def own_of(share: OwnShare, in_flight: int = IN_FLIGHT) -> int:
+def own_of(share: OwnShare, in_flight: int = IN_FLIGHT, children: int = 1) -> int:
     """How many of so many requests are the run's own, once all places are taken."""
-    own = 0
-    for taken in range(in_flight):
-        own += share.allows(own, taken)
+    loads, own = [0] * children, 0
+    for _ in range(2):  # once to reach the number, once to divide it
+        loads, own = [0] * children, 0
+        for _ in range(in_flight):
+            if share.allows(own + sum(loads), min(loads)):
+                own += 1
+            else:
+                loads[loads.index(min(loads))] += 1
     return own
 
 
@@ -30,7 +35,7 @@ def settled(ask_s: float, other_s: float, children: int = 1, told_each_s: float 
     own_s, child_s, now = 0.0, 0.0, 0.0
     for _ in range(600):
         now += told_each_s
-        part = own_of(share) / IN_FLIGHT
+        part = own_of(share, children=children) / IN_FLIGHT
         own_cost, child_cost = other_s + part * ask_s, (1 - part) * ask_s / children
         busiest = max(own_cost, child_cost)  # which does all it can, and the others wait for it
         own_s += told_each_s * own_cost / busiest
@@ -43,7 +48,7 @@ def settled(ask_s: float, other_s: float, children: int = 1, told_each_s: float 
 @pytest.mark.parametrize("children", [1, 2, 3, 7])
 def test_dear_requests_are_divided_equally(children: int) -> None:
     share = settled(ask_s=1.0, other_s=0.01, children=children)
-    assert own_of(share) == pytest.approx(IN_FLIGHT / (children + 1), abs=2)
+    assert own_of(share, children=children) == pytest.approx(IN_FLIGHT / (children + 1), abs=2)
 
 
 @pytest.mark.parametrize(("ask_s", "other_s"), [(0.08, 0.05), (0.06, 0.05), (0.2, 0.05)])
@@ -86,6 +91,18 @@ def test_child_in_the_place_of_another_starts_anew() -> None:
     assert share.part > begun
 
 
+def test_children_come_first_while_fewer_are_in_flight_than_before() -> None:
+    share = OwnShare(1)
+    assert own_of(share) == 8
+    assert not share.allows(30, 30)
+    assert not share.allows(55, 55)
+    assert share.allows(56, 56)
+    for tenth in range(3):  # and what there was a while ago does not count any more
+        share.told(1, 0.0, 0.0, tenth * 0.1)
+        share.allows(15, 15)
+    assert share.allows(15, 14)
+
+
 @pytest.mark.parametrize(("in_flight", "own"), [(1, 0), (4, 0), (8, 1), (16, 2), (64, 8), (2000, 250)])
 def test_part_is_one_of_what_is_in_flight(in_flight: int, own: int) -> None:
     assert own_of(OwnShare(1), in_flight) == own
@@ -119,25 +136,25 @@ GOOD, NEW = SimpleNamespace(answered=True), SimpleNamespace(answered=False)
 
 def test_nothing_is_asked_before_every_child_has_brought_an_answer() -> None:
     place = place_of()
-    assert not place.may_take([GOOD, NEW], 63)
-    assert place.may_take([GOOD, GOOD], 63)
+    assert not place.may_take([GOOD, NEW], 63, 63)
+    assert place.may_take([GOOD, GOOD], 63, 63)
 
 
 def test_nothing_is_asked_while_a_dead_child_has_no_successor_that_answers() -> None:
     place = place_of()
-    assert place.may_take([GOOD], 63)
+    assert place.may_take([GOOD], 63, 63)
     place.distrust()
-    assert not place.may_take([NEW], 63)
-    assert place.may_take([GOOD], 63)
+    assert not place.may_take([NEW], 63, 63)
+    assert place.may_take([GOOD], 63, 63)
 
 
 def test_process_has_no_more_requests_than_its_descriptors_allow() -> None:
     place = place_of(most=2)
     place.load = 2
-    assert not place.may_take([GOOD], 63)
-    assert not place.may_take([GOOD], None)
+    assert not place.may_take([GOOD], 63, 63)
+    assert not place.may_take([GOOD], 63, None)
     place.load = 1
-    assert place.may_take([GOOD], None), "also beyond its part, where no child has room"
+    assert place.may_take([GOOD], 63, None), "also beyond its part, where no child has room"
 
 
 async def test_prompt_that_a_child_died_of_is_not_asked_here() -> None:
@@ -146,10 +163,10 @@ async def test_prompt_that_a_child_died_of_is_not_asked_here() -> None:
     task = asyncio.current_task()
     assert task is not None
     places.deadly.add(task)
-    assert not place.may_take([GOOD], 63)
-    assert not place.may_take([GOOD], None)
+    assert not place.may_take([GOOD], 63, 63)
+    assert not place.may_take([GOOD], 63, None)
     places.deadly.clear()
-    assert place.may_take([GOOD], 63)
+    assert place.may_take([GOOD], 63, 63)
 
 
 async def test_endpoint_that_failed_is_known_to_whoever_asks_next() -> None:
