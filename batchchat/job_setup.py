@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
-from typing import Literal, cast
+from typing import Literal
 
 from batchchat.admission import Admission
 from batchchat.answers import AnswerRule, make_rule
@@ -165,12 +165,11 @@ def make_provider(
         concurrency=concurrency,
         environ=environ,
     )
-    provider = provider_class(config, context)
     if job.processes == 1:
-        return provider
+        return provider_class(config, context)
     from batchchat.processes import spread_over_processes  # not needed by most runs
 
-    return cast("Provider", spread_over_processes(job, provider, config, context, admission))
+    return spread_over_processes(job, provider_class, config, context, admission)
 
 
 def _cache_folder() -> str | None:

@@ -1,4 +1,4 @@
-"""Requests of one run spread over several processes, which do nothing but speak to the service.
+"""Requests of one run spread over several processes: children that speak to the service, and the run's own.
 
 The run stays where it is: input, limits, budget, retries, results and signals are the parent's. A child gets one
 attempt after another over a socket and tells what becomes of each. See ADR 0025.
@@ -6,37 +6,42 @@ attempt after another over a socket and tells what becomes of each. See ADR 0025
 
 import os
 import sys
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from batchchat.admission import Admission
+from batchchat.descriptors import fit_concurrency
 from batchchat.errors import ConfigError
 from batchchat.job_config import JobConfig
 from batchchat.processes.messages import Opening
+from batchchat.processes.notices import Notices
 from batchchat.processes.remote_provider import RemoteProvider
+from batchchat.processes.shared_nonce import NonceDesk, own_nonce
 from batchchat.providers.base import Provider, ProviderContext
 
 __all__ = ["spread_over_processes"]
 
 
 def spread_over_processes(
-    job: JobConfig, provider: Provider, config: Any, context: ProviderContext, admission: Admission
-) -> RemoteProvider:
-    """The provider with its requests spread over the job's number of processes.
-
-    Args:
-        provider: Made of ``config`` and ``context``, not entered.
+    job: JobConfig, provider_class: type[Provider], config: Any, context: ProviderContext, admission: Admission
+) -> Provider:
+    """The provider, not entered yet, with its requests spread over the job's number of processes.
 
     Raises:
         ConfigError: That is not possible here.
     """
     if sys.platform == "win32":
         raise ConfigError("processes: there is only one on Windows; leave --processes out")
-    if provider.kind == "local":
+    if provider_class.kind == "local":
         raise ConfigError("processes: provider local runs its model in a process of its own; leave --processes out")
-    share = -(-context.concurrency // job.processes)
     count = min(job.processes, context.concurrency)
+    if count == 1:
+        return provider_class(config, context)
+    share = fit_concurrency(context.concurrency)
+    desk, notices = NonceDesk(), Notices(context.notice)
+    own = msgspec.structs.replace(context, notice=notices.of(0), shared_nonce=own_nonce(desk), concurrency=share)
+    provider = provider_class(config, own)
 
     def opening(number: int) -> Opening:
         keys = getattr(provider, "asked_keys", None)
@@ -59,6 +64,13 @@ def spread_over_processes(
             closed=admission.closed,
         )
 
-    return RemoteProvider(
-        provider, opening, admission=admission, notice=context.notice, processes=count, concurrency=share
+    spread = RemoteProvider(
+        provider,
+        opening,
+        admission=admission,
+        desk=desk,
+        notices=notices,
+        children=count - 1,
+        concurrency=share,
     )
+    return cast("Provider", spread)

@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import sys
+import time
 import traceback
 from typing import Any
 
@@ -36,6 +37,7 @@ from batchchat.processes.messages import (
     Ready,
     Reply,
     ToChild,
+    Worked,
 )
 from batchchat.processes.shared_nonce import NonceProxy
 from batchchat.providers import load_provider
@@ -47,6 +49,7 @@ __all__ = ["main"]
 # Once the parent has gone or has said that nothing more comes, what is left to do may not take long.
 _END_S = 3.0
 _PR_SET_PDEATHSIG = 1
+_WORKED_S = 0.1
 
 
 class Child:
@@ -65,6 +68,7 @@ class Child:
         self._gate = GateProxy(self._channel.tell, ask_before_sending=False)
         self._nonces = NonceProxy(self._channel.tell)
         self._provider: Provider | None = None
+        self._telling: asyncio.TimerHandle | None = None
 
     async def run(self) -> None:
         """From the opening to the end of the socket."""
@@ -75,6 +79,8 @@ class Child:
         if self._opened.done():
             await self._serve(self._opened.result(), over)
         over.cancel()
+        if self._telling is not None:
+            self._telling.cancel()
         self._channel.end()
 
     async def _serve(self, opening: Opening, over: "asyncio.Future[Any]") -> None:
@@ -137,6 +143,12 @@ class Child:
                     self._opened.set_result(message)
         if begun:
             self._loop.call_soon(self._gate.check_used, begun)
+            if self._telling is None:
+                self._tell_worked()
+
+    def _tell_worked(self) -> None:
+        self._channel.tell(Worked(time.process_time()))
+        self._telling = self._loop.call_later(_WORKED_S, self._tell_worked) if self._gate.attempts_left else None
 
     def _begin(self, ask: Ask) -> Pending:
         pending = Pending(ask.number, let_out=ask.let_out)

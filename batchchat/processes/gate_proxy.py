@@ -103,6 +103,11 @@ class GateProxy:
         return self._by_number.get(number)
 
     @property
+    def attempts_left(self) -> bool:
+        """Whether there is anything on its way, or to be sent."""
+        return bool(self._by_number)
+
+    @property
     def attempts(self) -> list[asyncio.Task[Any]]:
         """The tasks that make the parent's attempts."""
         return [pending.task for number, pending in self._by_number.items() if number > 0]

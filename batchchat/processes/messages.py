@@ -41,6 +41,7 @@ __all__ = [
     "ToChild",
     "Unused",
     "Withdraw",
+    "Worked",
 ]
 
 # What a child may do with a request that it asked about: send it, ask again when it can send it, give it up.
@@ -276,6 +277,12 @@ class Pong(_Message, tag=27):
     """The child runs."""
 
 
+class Worked(_Message, tag=28):
+    """The CPU time that the child has used so far; told about ten times a second while it has requests."""
+
+    cpu_s: float
+
+
 ToChild = Opening | Ask | Cancel | Reply | Closed | NonceGiven | Ping
 FromChild = (
     Ready
@@ -296,4 +303,5 @@ FromChild = (
     | NonceKept
     | NonceFailed
     | Pong
+    | Worked
 )

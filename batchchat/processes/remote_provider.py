@@ -1,16 +1,19 @@
-"""A provider whose attempts are made by child processes."""
+"""A provider whose attempts are made by several processes, this one among them."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping
 from types import TracebackType
 from typing import Any, Self
-from weakref import WeakKeyDictionary
 from zlib import crc32
 
 from batchchat.admission import Admission
 from batchchat.errors import ConfigError, ServerError
 from batchchat.processes.messages import Closed, Opening
+from batchchat.processes.notices import Notices
+from batchchat.processes.own_place import OwnPlace
+from batchchat.processes.places import Places
 from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.processes.worker_process import WorkerProcess
 from batchchat.providers.base import ChatRequest, Provider, StreamEnd, StreamEvent
@@ -24,14 +27,15 @@ _FIRST_DELAY_S = 0.2
 
 
 class RemoteProvider:
-    """The job's provider, asked for all that needs no request, in front of processes that make the attempts.
+    """The job's provider, in front of processes that make most of its attempts.
 
     Args:
-        provider: The real one; it is not entered here.
-        opening: Makes the first message to process ``number``, once the provider's keys are known.
+        provider: The real one, for what needs no request, and for the attempts that this process makes.
+        opening: Makes the first message to child ``number``, once the provider's keys are known.
         admission: The run's gate.
-        notice: See ``ProviderContext``.
-        processes: How many.
+        desk: The nonce of all processes.
+        notices: What is said to the user, whichever process says it.
+        children: How many child processes there are.
         concurrency: Most requests that one process may have.
     """
 
@@ -41,20 +45,20 @@ class RemoteProvider:
         opening: Callable[[int], Opening],
         *,
         admission: Admission,
-        notice: Callable[[str, int], None],
-        processes: int,
+        desk: NonceDesk,
+        notices: Notices,
+        children: int,
         concurrency: int,
     ) -> None:
         self._provider, self._opening, self._admission = provider, opening, admission
-        self._notice, self._count, self._concurrency = notice, processes, concurrency
+        self._notices, self._count, self._concurrency = notices, children, concurrency
         self.kind = provider.kind
         self._conversations = getattr(provider, "keeps_conversations", True)
         self._processes: list[WorkerProcess] = []
-        self._desk = NonceDesk()
-        self._places: WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, int]] = WeakKeyDictionary()
+        self._desk, self._places = desk, Places()
+        self._own = OwnPlace(provider, self._places, children=children, most=concurrency)
         self._replacing: set[asyncio.Task[None]] = set()
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._told: dict[str, int] = {}
         self._why_none = ""
 
     def __getattr__(self, name: str) -> Any:
@@ -72,6 +76,7 @@ class RemoteProvider:
                 starting = [group.create_task(process.start()) for process in self._processes]
                 for task in starting:  # a run that is stopped meanwhile needs none of them
                     self._admission.when_closed(task.cancel)
+            await self._own.open()
         except BaseException as error:
             await self._end_all()
             raise (error.exceptions[0] if isinstance(error, BaseExceptionGroup) else error) from None
@@ -85,18 +90,27 @@ class RemoteProvider:
         if self._replacing:
             await asyncio.wait(self._replacing)
         await self._end_all()
+        await self._own.close(kind, error, trace)
         for process in self._processes:
             if process.trouble is not None and error is None:
                 raise process.trouble
 
     def complete(self, request: ChatRequest) -> Coroutine[Any, Any, Completion]:
-        """One attempt to its end, in the process that has least to do; see ``Provider.complete``."""
+        """One attempt to its end, in the process that should make it; see ``Provider.complete``."""
         process = self._free_process(request)
+        if process is self._own:
+            return self._complete_here(request)
         return self._complete_later(request) if process is None else process.complete(request)
 
     async def _complete_later(self, request: ChatRequest) -> Completion:
         process = await self._next_free(request)
-        return await process.complete(request)
+        return await (self._complete_here(request) if process is self._own else process.complete(request))
+
+    async def _complete_here(self, request: ChatRequest) -> Completion:
+        try:
+            return await self._own.complete(request)
+        finally:
+            self._wake_one()
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[StreamEvent]:
         """The answer at its end, as no process tells it piece by piece."""
@@ -111,23 +125,26 @@ class RemoteProvider:
             died=self._died,
             places=self._places,
             freed=self._wake_one,
+            worked=self._worked,
         )
 
-    def _free_process(self, request: ChatRequest) -> WorkerProcess | None:
-        """The process for a request; for a conversation that the service keeps always the same, for its cookies."""
+    def _free_process(self, request: ChatRequest) -> WorkerProcess | OwnPlace | None:
+        """Who makes a request; for a conversation that the service keeps always the same child, for its cookies."""
         processes = self._processes
-        if request.chat_id is not None and self._conversations and processes:
-            process = processes[crc32(request.chat_id.encode("utf-8", "replace")) % len(processes)]
+        if bound := request.chat_id is not None and self._conversations and bool(processes):
+            process = processes[crc32(str(request.chat_id).encode("utf-8", "replace")) % len(processes)]
             if process.ready:
                 return process
-        most = -(-self._concurrency * self._count // len(processes)) if processes else 0
-        best = None
+        best, in_flight = None, self._own.load
         for process in processes:
-            if process.ready and process.load < most and (best is None or process.load < best.load):
+            in_flight += process.load
+            if process.ready and process.load < self._concurrency and (best is None or process.load < best.load):
                 best = process
-        return best
+        if bound or (best is None and not any(process.ready for process in processes)):  # one of them will be
+            return best
+        return self._own if self._own.may_take(processes, in_flight, None if best is None else best.load) else best
 
-    async def _next_free(self, request: ChatRequest) -> WorkerProcess:
+    async def _next_free(self, request: ChatRequest) -> WorkerProcess | OwnPlace:
         """Waits until a process can take the request.
 
         Raises:
@@ -161,7 +178,8 @@ class RemoteProvider:
             self._wake_one()
 
     def _died(self, process: WorkerProcess, how: str) -> None:
-        self._notice(f"worker process {process.opening.number} is gone: {how}; another takes its place", 0)
+        self._own.distrust()
+        self._notices.tell(f"worker process {process.opening.number} is gone: {how}; another takes its place", 0)
         task = asyncio.get_running_loop().create_task(self._replace(process, how))
         self._replacing.add(task)
         task.add_done_callback(self._replacing.discard)
@@ -186,7 +204,7 @@ class RemoteProvider:
             return
         self._processes.remove(lost)
         self._why_none = how
-        self._notice(f"worker process {number} ended {vain} times without an answer and is left out: {how}", 0)
+        self._notices.tell(f"worker process {number} ended {vain} times without an answer and is left out: {how}", 0)
         self._wake_all()
 
     def _close_gates(self) -> None:
@@ -194,10 +212,10 @@ class RemoteProvider:
             process.tell(Closed())
 
     def _tell_user(self, process: WorkerProcess, sentence: str, level: int) -> None:
-        """Passes on what a process says; once, where several say what every run is told of."""
-        if level == 0 and self._told.setdefault(sentence, process.opening.number) != process.opening.number:
-            return
-        self._notice(sentence, level)
+        self._notices.tell_of(process.opening.number, sentence, level)
+
+    def _worked(self, number: int, cpu_s: float) -> None:
+        self._own.share.told(number, cpu_s, time.process_time(), time.monotonic())
 
     async def _end_all(self) -> None:
         await asyncio.gather(*(process.end() for process in self._processes))

@@ -11,7 +11,7 @@ from typing import Any
 
 from batchchat.processes.messages import NonceFailed, NonceGiven, NonceKept, NonceWanted
 
-__all__ = ["NonceDesk", "NonceProxy"]
+__all__ = ["NonceDesk", "NonceProxy", "own_nonce"]
 
 
 class NonceProxy:
@@ -58,10 +58,26 @@ class NonceProxy:
             self._waiting.set_result(message)
 
 
+def own_nonce(desk: "NonceDesk") -> NonceProxy:
+    """What the run's own process, which asks too, has in the place of a child's side."""
+
+    def tell(message: Any) -> None:
+        match message:
+            case NonceWanted():
+                desk.wanted(proxy.given, message.refused)
+            case NonceKept():
+                desk.kept(proxy.given, message.value, message.age_s)
+            case NonceFailed():
+                desk.failed(proxy.given)
+
+    proxy = NonceProxy(tell)
+    return proxy
+
+
 class NonceDesk:
     """The parent's side: the newest nonce, and whose turn it is to get one.
 
-    A child is told by a function of its own, by which it is known.
+    Who asks is told by a function of its own, by which it is known.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,6 @@ import socket
 import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
-from weakref import WeakKeyDictionary
 
 from batchchat.admission import Abandoned, Admission
 from batchchat.errors import AttemptTimeoutError, ConfigError, NetworkError, ProviderError
@@ -34,7 +33,9 @@ from batchchat.processes.messages import (
     Sent,
     Unused,
     Withdraw,
+    Worked,
 )
+from batchchat.processes.places import Places
 from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.processes.silence import SilenceWatch
 from batchchat.processes.start import how_ended, start_child
@@ -57,8 +58,9 @@ class WorkerProcess:
         desk: The nonce of all processes.
         notice: Told what its provider says to the user.
         died: Told when it has ended by itself after it was ready, and how.
-        places: Where the last attempt of a task failed, for which request; shared by all processes.
+        places: Where attempts failed; shared by all processes.
         freed: Called when it has one request less.
+        worked: Called now and then, while it has requests, with its number and the CPU time that it has used.
 
     Attributes:
         load: Attempts that it has.
@@ -77,11 +79,13 @@ class WorkerProcess:
         desk: NonceDesk,
         notice: Callable[["WorkerProcess", str, int], None],
         died: Callable[["WorkerProcess", str], None],
-        places: "WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, int]]",
+        places: Places,
         freed: Callable[[], None],
+        worked: Callable[[int, float], None],
     ) -> None:
         self.opening, self._admission, self._desk = opening, admission, desk
         self._notice, self._died, self._places, self._freed = notice, died, places, freed
+        self._worked = worked
         self._loop = asyncio.get_running_loop()
         self._errands: dict[int, Errand] = {}
         self._count = self.load = 0
@@ -125,6 +129,7 @@ class WorkerProcess:
             NonceKept: lambda told: desk.kept(tell, told.value, told.age_s),
             NonceFailed: lambda told: desk.failed(tell),
             Pong: lambda told: None,
+            Worked: lambda told: self._worked(self.opening.number, told.cpu_s),
         }
 
     async def start(self) -> None:
@@ -165,14 +170,11 @@ class WorkerProcess:
             if let_out := self._admission.free:  # then the child need not ask
                 await self._admission.admit()
                 errand.begin()
-            failed = self._places.pop(errand.task, None) if self._places else None
-            place = failed[1] if failed is not None and failed[0] is request else None
-            self.tell(Ask(errand.number, request, let_out, place))
+            self.tell(Ask(errand.number, request, let_out, self._places.take(errand.task, request)))
             self._silence.begin()
             return await errand.outcome()
         except ProviderError:
-            if errand.place is not None:
-                self._places[errand.task] = (request, errand.place)
+            self._places.keep(errand.task, request, errand.place)
             raise
         finally:
             self.load -= 1
@@ -298,6 +300,7 @@ class WorkerProcess:
         self._silence.end()
         self._desk.failed(self.tell)
         for errand in list(self._errands.values()):
+            self._places.deadly.add(errand.task)
             if errand.begun:  # whether it had gone to the wire, nobody can tell any more
                 errand.sent()
             errand.lost(self._loss(how))

@@ -64,7 +64,7 @@ def test_every_prompt_is_answered_once_and_by_several_processes(tmp_path: Path, 
     with serving(tmp_path, latency_ms=10) as server:
         process = start(server, tmp_path, provider=provider, processes=processes)
         server.wait_for_chats(20)
-        assert len(children_of(process.pid, CHILD)) == processes
+        assert len(children_of(process.pid, CHILD)) == processes - 1, "the run itself is one of them"
         code, out, err = finish(process)
         assert (code, out) == (0, ""), err
         assert set(server.asked().values()) == {1}
@@ -89,8 +89,8 @@ def test_killed_child_costs_an_attempt_and_is_replaced(tmp_path: Path) -> None:
 
 def test_killed_parent_leaves_no_child_and_loses_only_what_was_in_flight(tmp_path: Path) -> None:
     with half_way(tmp_path) as (server, process, children):
-        assert len(children) == 2
-        os.kill(children[1], signal.SIGSTOP)
+        assert len(children) == 1
+        os.kill(children[0], signal.SIGSTOP)
         kill(process)
         finish(process)
         wait_until(lambda: not any(is_running(pid) for pid in children))
@@ -221,35 +221,52 @@ def test_exit_codes_are_those_of_one_process(
     assert "Traceback" not in err
 
 
-def test_child_that_dies_again_and_again_ends_the_run(tmp_path: Path) -> None:
-    """A package of the user's that ends every child when it asks."""
-    package = tmp_path / "packages"
-    told = package / "deadly-1.0.dist-info"
+def run_with_package(folder: Path, complete: str, *more: str, count: int = 30) -> "subprocess.CompletedProcess[str]":
+    """A run over two processes of a provider from a package of the user's, whose ``complete`` is this."""
+    package = folder / "packages"
+    told = package / "odd-1.0.dist-info"
     told.mkdir(parents=True)
-    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: deadly\nVersion: 1.0\n")
-    (told / "entry_points.txt").write_text("[batchchat.providers]\ndeadly = deadly:Deadly\n")
-    (package / "deadly.py").write_text(
-        "import os, msgspec\n"
+    (told / "METADATA").write_text("Metadata-Version: 2.1\nName: odd\nVersion: 1.0\n")
+    (told / "entry_points.txt").write_text("[batchchat.providers]\nodd = odd:Odd\n")
+    (package / "odd.py").write_text(
+        "import asyncio, os, msgspec\n"
+        "from batchchat.records import Completion\n"
         "class Config(msgspec.Struct):\n    pass\n"
-        "class Deadly:\n"
-        "    kind, Config = 'deadly', Config\n"
-        "    def __init__(self, config, context): pass\n"
+        "class Odd:\n"
+        "    kind, Config = 'odd', Config\n"
+        "    def __init__(self, config, context): self.gate = context.gate\n"
         "    async def __aenter__(self): return self\n"
         "    async def __aexit__(self, *_): pass\n"
         "    def identity(self, prompt, params): return {'m': prompt.messages}\n"
-        "    async def complete(self, request): os._exit(3)\n"
+        f"    async def complete(self, request): {complete}\n"
         "    async def stream(self, request): yield None\n"
     )
-    write_prompts(tmp_path / "in.jsonl", 30)
-    command = [sys.executable, "-m", "batchchat", "run", "in.jsonl", "-o", "out.jsonl", "--provider", "deadly"]
-    environ = {**os.environ, "PYTHONPATH": str(package)}
-    done = subprocess.run(
-        [*command, "--processes", "2", "--retries", "50"],
-        cwd=tmp_path, env=environ, capture_output=True, text=True, timeout=50,
+    write_prompts(folder / "in.jsonl", count)
+    command = [sys.executable, "-m", "batchchat", "run", "in.jsonl", "-o", "out.jsonl", "--provider", "odd"]
+    paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
+    return subprocess.run(
+        [*command, "--processes", "2", *more],
+        cwd=folder, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=50,
     )  # fmt: skip
+
+
+def test_child_that_dies_again_and_again_ends_the_run(tmp_path: Path) -> None:
+    """The run's own process asks nothing that might end it too."""
+    done = run_with_package(tmp_path, "os._exit(3)", "--retries", "50")
     assert done.returncode == 4, done.stderr
     assert "it ended with exit code 3" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_own_process_asks_beside_its_child(tmp_path: Path) -> None:
+    answer = "await asyncio.sleep(0.005); return Completion(text=f'{os.getpid()} {os.getppid()}')"
+    done = run_with_package(tmp_path, answer, "--concurrency", "32", count=600)
+    assert done.returncode == 0, done.stderr
+    askers = Counter(line["response"] for line in read_lines(tmp_path / "out.jsonl"))
+    assert len(askers) == 2
+    (child, by_child), (own, by_own) = askers.most_common()
+    assert child.split()[1] == own.split()[0], askers
+    assert by_child > by_own > 0
 
 
 def test_script_without_a_main_guard_runs_it(tmp_path: Path) -> None:
