@@ -217,6 +217,8 @@ class RunOutput:
                 troubles.append("" if error.quiet else str(error))
             except (ResultsWriteError, OSError) as error:
                 troubles.append(str(error))
+            except Exception as error:  # the other one is closed all the same
+                troubles.append(f"{self.files.results}: results cannot be brought to their end: {error!r}")
         if self._results is None:
             self._journal.close()
         elif self._mirror is not None:

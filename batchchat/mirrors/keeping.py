@@ -38,7 +38,8 @@ class LeaseKeeper:
     def close(self) -> None:
         """Ends the thread."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # the system gave one
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._stopped.wait(RENEW_S):

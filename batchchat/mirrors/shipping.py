@@ -63,7 +63,8 @@ class Shipping:
         self._closed.set()
         self._tries.give_up()
         self._news.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # the system gave one
+            self._thread.join()
 
     def _run(self) -> None:
         while not self._closed.wait(_LEAST_S):

@@ -230,3 +230,17 @@ def test_of_those_who_replace_a_plain_file_at_once_one_does(tmp_path: Path) -> N
         for done in [threads.submit(add) for _ in range(4)]:
             done.result(50)
     assert get_bytes(path)[0] == b"80"
+
+
+def test_what_got_no_thread_can_be_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def start(thread: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+    tries = Tries(Patience(1, 0.0, 0.0, 1))
+    segments = Segments(str(tmp_path / "parts"), tries=tries)
+    shipping = Shipping(str(tmp_path / "r.jsonl"), 0, segments, tries=tries, notice=lambda sentence: None)
+    for each in (LeaseKeeper(lease(tmp_path, "one")), shipping):
+        with pytest.raises(RuntimeError, match="can't start new thread"):
+            each.start()
+        each.close()
