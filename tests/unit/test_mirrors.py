@@ -19,6 +19,7 @@ from batchchat.mirrors.shipping import Shipping
 from batchchat.storage import Segments, StorageError, get_bytes, put_bytes
 from batchchat.storage.faults import ConflictError, TransientError
 from batchchat.storage.path_store import PathStore
+from batchchat.storage.s3_faults import fault_of
 from batchchat.storage.tries import Patience, Tries
 from batchchat.storage.urls import is_url, plain_path
 
@@ -244,3 +245,64 @@ def test_what_got_no_thread_can_be_closed(tmp_path: Path, monkeypatch: pytest.Mo
         with pytest.raises(RuntimeError, match="can't start new thread"):
             each.start()
         each.close()
+
+
+@pytest.mark.parametrize("fault", [StorageError("s3://bucket/a", "it refuses", "failed"), KeyError("ETag")])
+def test_what_did_not_go_up_is_tried_again_though_no_more_lines_come(
+    fault: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchchat.mirrors.shipping._LEAST_S", 0.0)
+    told, again = list[str](), threading.Event()
+    faults = [fault, fault]
+
+    class Faulty(Segments):
+        def append(self, data: bytes) -> None:
+            if faults:
+                raise faults.pop()
+            super().append(data)
+
+    def notice(sentence: str) -> None:
+        told.append(sentence)
+        if "again" in sentence:
+            again.set()
+
+    path = tmp_path / "results.jsonl"
+    path.write_bytes(b"line\n")
+    tries = Tries(Patience(1, 0.0, 0.0, 1))
+    shipping = Shipping(str(path), 0, Faulty(str(tmp_path / "parts"), tries=tries), tries=tries, notice=notice)
+    shipping.start()
+    shipping.wrote(5)
+    assert again.wait(20)
+    shipping.close()
+    assert list(Segments(str(tmp_path / "parts")).read_all()) == [b"line\n"]
+    assert len(told) == 2
+    assert str(fault) in told[0]
+
+
+def test_a_renewal_that_fails_as_nobody_thought_of_is_told_once_and_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("batchchat.mirrors.keeping.RENEW_S", 0.0)
+    faults, renewed, told = [KeyError("ETag"), KeyError("ETag")], threading.Event(), list[str]()
+
+    class Faulty(Lease):
+        def renew(self) -> None:
+            if faults:
+                raise faults.pop()
+            renewed.set()
+
+    keeper = LeaseKeeper(Faulty(str(tmp_path / "lease.json"), URL, "one", Tries()))
+    keeper.on_loss(lambda error: told.append(str(error)), told.append)
+    keeper.start()
+    assert renewed.wait(20)
+    keeper.close()
+    assert told == ["the hold on the results cannot be renewed (KeyError('ETag')); the run goes on trying"]
+    assert keeper.lost is None
+
+
+@pytest.mark.parametrize("error", [KeyError("ETag"), RuntimeError("Session is closed"), AttributeError("x")])
+def test_whatever_the_client_of_a_store_raises_is_a_fault_of_the_store(error: Exception) -> None:
+    pytest.importorskip("botocore")
+    fault = fault_of("s3://bucket/a", error)
+    assert isinstance(fault, TransientError)
+    assert type(error).__name__ in str(fault)
