@@ -4,6 +4,7 @@ import os
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import msgspec
@@ -20,6 +21,7 @@ from batchchat.storage import Segments, StorageError, get_bytes, put_bytes
 from batchchat.storage.faults import ConflictError, TransientError
 from batchchat.storage.path_store import PathStore
 from batchchat.storage.s3_faults import fault_of
+from batchchat.storage.store import Stat
 from batchchat.storage.tries import Patience, Tries
 from batchchat.storage.urls import is_url, plain_path
 
@@ -306,3 +308,97 @@ def test_whatever_the_client_of_a_store_raises_is_a_fault_of_the_store(error: Ex
     fault = fault_of("s3://bucket/a", error)
     assert isinstance(fault, TransientError)
     assert type(error).__name__ in str(fault)
+
+
+def test_a_renewal_that_arrived_though_its_answer_was_lost_takes_nothing_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lease(tmp_path, "one")
+    held.take()
+    with monkeypatch.context() as away:
+        away.setattr("batchchat.storage.objects.store_of", lambda place: _AnswersLost())
+        with pytest.raises(TransientError):
+            held.renew()
+    held.renew()
+    with pytest.raises(ResultsLockedError):
+        lease(tmp_path, "two").take()
+    lease(tmp_path, "one").take()
+    with pytest.raises(LeaseLostError):
+        held.renew()
+
+
+class _AnswersLost(PathStore):
+    """All that it is asked for is done, and nobody is told."""
+
+    def put(self, place: str, data: bytes, expect: str, mark: str) -> str:
+        PathStore().put(place, data, expect, mark)
+        raise TransientError(place, "lost")
+
+    def stat(self, place: str) -> Stat:
+        raise TransientError(place, "lost")
+
+
+def test_a_renewal_that_comes_while_a_lease_is_looked_at_is_not_overlooked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The age of the lease before, and the etag of the one after, would let another machine take it."""
+    held, look, renewals = lease(tmp_path, "one"), leases.stat, [1]
+    held.take()
+
+    def look_at_an_old_one(place: str, *, tries: Tries) -> Stat:
+        found = look(place, tries=tries)
+        if renewals:
+            renewals.pop()
+            held.renew()
+            return msgspec.structs.replace(found, modified_at=found.modified_at - timedelta(seconds=130))
+        return found
+
+    monkeypatch.setattr(leases, "stat", look_at_an_old_one)
+    with pytest.raises(ResultsLockedError, match="another run holds these results"):
+        lease(tmp_path, "two").take()
+
+
+def test_a_lease_that_changes_with_every_look_is_held(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held, look = lease(tmp_path, "one"), leases.stat
+    held.take()
+
+    def look_at_an_old_one(place: str, *, tries: Tries) -> Stat:
+        found = look(place, tries=tries)
+        held.renew()
+        return msgspec.structs.replace(found, modified_at=found.modified_at - timedelta(seconds=130))
+
+    monkeypatch.setattr(leases, "stat", look_at_an_old_one)
+    with pytest.raises(ResultsLockedError, match="seen 0 s ago"):
+        lease(tmp_path, "two").take()
+
+
+def test_giving_a_lease_up_never_takes_that_of_the_next_run_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lease is removed, the answer is lost, and the next run takes it before anything else is tried."""
+    tries = Tries(Patience(3, 0.0, 0.0, 3))
+    held, following = Lease(str(tmp_path / "lease.json"), URL, "one", tries), lease(tmp_path, "two")
+    held.take()
+    remove, removed = PathStore.remove, list[str]()
+
+    def lose_the_answer(self: PathStore, place: str) -> None:
+        remove(self, place)
+        removed.append(place)
+        if len(removed) == 1:
+            following.take()
+            raise TransientError(place, "lost")
+
+    monkeypatch.setattr(PathStore, "remove", lose_the_answer)
+    with pytest.raises(TransientError):
+        held.release()
+    held.release()
+    assert len(removed) == 1
+    following.renew()
+
+
+def test_a_lease_that_another_run_has_is_not_given_up(tmp_path: Path) -> None:
+    killed, next_run = lease(tmp_path, "one"), lease(tmp_path, "one")
+    killed.take()
+    next_run.take()
+    killed.release()
+    next_run.renew()
