@@ -3,6 +3,7 @@
 import os
 import sys
 import threading
+import uuid
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from batchchat.errors import ConfigError, ResultsLockedError
 from batchchat.job_config import JobConfig, OutputConfig
 from batchchat.mirrors import lease as leases
+from batchchat.mirrors import place as places
 from batchchat.mirrors.keeping import LeaseKeeper
 from batchchat.mirrors.lease import Lease, LeaseLostError
 from batchchat.mirrors.place import machine_name, mirror_place, mirrored_job
@@ -100,6 +102,70 @@ def test_texts_of_a_run_name_the_files_that_the_user_named() -> None:
 def test_two_results_have_two_mirrors_and_one_has_always_the_same() -> None:
     assert mirror_place(URL).folder == mirror_place(URL).folder != mirror_place(f"{URL}.zst").folder
     assert machine_name() == machine_name()
+
+
+@pytest.mark.parametrize("other", ["s3a://bucket/results/a.jsonl.gz", "S3://bucket/results/a.jsonl.gz"])
+def test_results_have_one_mirror_however_they_are_called(other: str) -> None:
+    """Else two runs on this machine would have two locks, and one lease that each takes for its own."""
+    assert mirror_place(other).folder == mirror_place(URL).folder
+    with pytest.raises(ConfigError, match="is both input and results file"):
+        mirrored_job(job(URL, input=[other]))
+    found = mirrored_job(job(URL, input=[other.replace("a.jsonl.gz", "a.errors.jsonl")]))
+    assert found is not None
+    assert found[0].input == [found[1].local.errors]
+
+
+@pytest.fixture
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of mirrors of its own."""
+    monkeypatch.setattr("batchchat.mirrors.place._mirrors", lambda: str(tmp_path / "state"))
+    return tmp_path / "state"
+
+
+def test_of_runs_that_name_a_machine_at_once_all_give_one_name(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    draw, seen = uuid.uuid4, list[str]()
+
+    def drawn_meanwhile() -> uuid.UUID:
+        monkeypatch.undo()
+        monkeypatch.setattr("batchchat.mirrors.place._mirrors", lambda: str(state))
+        seen.append(machine_name())
+        return draw()
+
+    monkeypatch.setattr("batchchat.mirrors.place.uuid.uuid4", drawn_meanwhile)
+    assert machine_name() == seen[0] == machine_name()
+    assert os.listdir(state) == ["machine"]
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_file_that_a_killed_run_left_empty_names_no_machine(
+    links: bool, state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_links(*paths: str) -> None:
+        raise PermissionError("no links here")
+
+    if not links:
+        monkeypatch.setattr(os, "link", no_links)
+    state.mkdir()
+    (state / "machine").touch()
+    assert machine_name() == machine_name()
+    assert len((state / "machine").read_text()) == 32
+    assert os.listdir(state) == ["machine"]
+
+
+def test_machines_that_no_lock_keeps_apart_have_names_of_their_own(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = {machine_name()}
+    (state / "copy").write_bytes((state / "machine").read_bytes())
+    os.replace(state / "copy", state / "machine")  # a container from an image that holds it
+    here.add(machine_name())
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr("socket.gethostname", lambda: "another")
+        here.add(machine_name())
+    read = places._read
+    monkeypatch.setattr(places, "_read", lambda path: "another start" if "boot_id" in path else read(path))
+    here.add(machine_name())
+    assert len(here) == 4
 
 
 def test_the_errors_file_that_is_asked_again_is_that_of_the_mirror() -> None:
