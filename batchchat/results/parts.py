@@ -12,7 +12,7 @@ from batchchat.errors import ResultsLockedError, ResultsWriteError
 from batchchat.results.files import sync_folder
 from batchchat.results.journal import Journal
 from batchchat.results.lock import lock_results
-from batchchat.results.rescue import spills_of, take_in
+from batchchat.results.rescue import spills_of, take_in_all
 
 __all__ = [
     "MARKER",
@@ -116,9 +116,9 @@ def _take_in_one(journal: Journal, path: str, give_up: float) -> int:
             if time.monotonic() > give_up:
                 raise _still_at_it(path)
             time.sleep(_PAUSE_S)
-        count = take_in(journal, path)
+        count = take_in_all(journal, path)
         for spilled in spills_of(path, f"{path.removesuffix('.jsonl')}.errors.jsonl"):
-            count += take_in(journal, spilled)
+            count += take_in_all(journal, spilled)
             with contextlib.suppress(OSError):
                 os.unlink(spilled)
         if sys.platform != "win32":

@@ -286,6 +286,16 @@ async def test_a_worker_of_an_earlier_run_may_go_on_while_its_parts_are_taken_in
     assert not os.path.exists(folder.path)
 
 
+async def test_parts_of_another_form_are_no_reason_to_lose_them(tmp_path):
+    results = tmp_path / "out.jsonl"
+    folder = WorkFolder.make(str(results))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    with pytest.raises(ResultsWriteError, match=r"1 answers .* are not of the form openai-batch; give --format"):
+        RunOutput.open(run_files(str(results)), OutputSettings(form="openai-batch"))
+    await RunOutput.open(run_files(str(results)), OutputSettings()).close()
+    assert ids(results) == ["q-0"]
+
+
 async def test_a_part_that_a_look_has_missed_is_found_by_the_next(tmp_path, monkeypatch):
     """A folder that is listed while a journal gets the name of its part may show neither."""
     results = tmp_path / "out.jsonl"
