@@ -4,19 +4,24 @@ import contextlib
 import os
 import secrets
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import msgspec
 
-from batchchat.errors import ConfigError, ResultsWriteError
+from batchchat.errors import ConfigError, ResultsLockedError, ResultsWriteError
 from batchchat.results.files import RunFiles, sync_folder
+from batchchat.results.lock import lock_results
 from batchchat.results.parts import MARKER, PartNames, is_marked, mark_parts, part_names, parts_folder, remove_parts
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.shards.work_place import PartFiles
 
 __all__ = ["WorkFolder"]
+
+_WAIT_S, _PAUSE_S = 30.0, 0.1
 
 
 class _WholeError(Exception):
@@ -130,11 +135,13 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
         """
         names = self.names(number)
         try:
-            for path in (names.errors, names.journal):
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(names.errors, names.part_errors)
-            os.replace(names.journal, names.part)
+            with _held(names) as is_ours:
+                if is_ours:
+                    for path in (names.errors, names.journal):
+                        with open(path, "rb") as file:
+                            os.fsync(file.fileno())
+                    os.replace(names.errors, names.part_errors)
+                    os.replace(names.journal, names.part)
         except OSError as error:
             raise ResultsWriteError(f"{names.journal}: the part cannot be made whole: {error.strerror}") from error
         sync_folder(names.part)
@@ -164,3 +171,29 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
             OSError: It cannot be removed.
         """
         remove_parts(self.path)
+
+
+@contextmanager
+def _held(names: PartNames) -> Iterator[bool]:
+    """No other worker has a closed journal open meanwhile; False where one has made it a part."""
+    give_up = time.monotonic() + _WAIT_S
+    while not os.path.exists(names.part):
+        if sys.platform == "win32":  # there, no open file gets another name
+            yield True
+            return
+        try:
+            fd = os.open(names.journal, os.O_RDWR)
+        except FileNotFoundError:
+            if os.path.exists(names.part):
+                continue
+            raise
+        try:
+            if lock_results(fd) and not os.path.exists(names.part):
+                yield True
+                return
+        finally:
+            os.close(fd)
+        if time.monotonic() > give_up:
+            raise ResultsLockedError(f"{names.journal}: another worker still writes there")
+        time.sleep(_PAUSE_S)
+    yield False

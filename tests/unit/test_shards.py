@@ -246,6 +246,43 @@ async def test_a_shard_that_becomes_whole_while_its_journal_is_opened_is_not_ask
     assert "the first" in (tmp_path / "out.jsonl.parts" / "part-000001.jsonl").read_text()
 
 
+async def test_no_worker_has_a_journal_open_while_it_becomes_a_part(tmp_path, monkeypatch):
+    folder = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    replace, replaced = os.replace, []
+
+    def open_before(source, target):
+        replaced.append(target)
+        with pytest.raises(ResultsLockedError):
+            folder.open(1, OutputSettings())
+        replace(source, target)
+
+    with monkeypatch.context() as renaming:
+        renaming.setattr(os, "replace", open_before)
+        folder.make_whole(1)
+    assert len(replaced) == 2
+    assert folder.open(1, OutputSettings()) is None
+
+
+async def test_a_journal_that_another_worker_has_opened_is_its_to_make_whole(tmp_path, monkeypatch):
+    """The one that has closed it waits for that, and is content with the other's part."""
+    folder = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    other = folder.open(1, OutputSettings())
+    waits = []
+
+    def end_the_other(seconds):
+        waits.append(seconds)
+        if other._journal.fd >= 0:
+            other._journal.close()
+            folder.make_whole(1)
+
+    monkeypatch.setattr("batchchat.shards.work_folder.time.sleep", end_the_other)
+    folder.make_whole(1)
+    assert waits
+    assert ids(tmp_path / "out.jsonl.parts" / "part-000001.jsonl") == ["q-0"]
+
+
 def test_a_worker_of_an_earlier_run_does_not_write_into_the_folder_of_the_next(tmp_path):
     """Its answers would stand beside those of the run that asks the same prompts now."""
     earlier = WorkFolder.make(str(tmp_path / "out.jsonl"))
