@@ -96,11 +96,19 @@ class RunOutput:
         self._to_object = outcome_to_batch_object if settings.form == "openai-batch" else outcome_to_object
 
     @classmethod
-    def open(cls, files: RunFiles, settings: OutputSettings, mirror: OutputMirror | None = None) -> "RunOutput":
+    def open(
+        cls,
+        files: RunFiles,
+        settings: OutputSettings,
+        mirror: OutputMirror | None = None,
+        *,
+        locked: Callable[[], None] = lambda: None,
+    ) -> "RunOutput":
         """Opens, locks and mends the results file; blocks for one read of it.
 
         Args:
             mirror: What the files are the mirror of; it is brought down before.
+            locked: Called once the file is locked, and before anything is added to it; what it raises, this does too.
 
         Raises:
             ResultsFileError: It cannot be used.
@@ -109,6 +117,7 @@ class RunOutput:
             mirror.open()
         journal = open_journal(files, form=settings.form)
         try:
+            locked()
             taken_in = take_in_spills(journal) if mirror is None else [*mirror.notes, *mirror.take_in(journal)]
             taken_in = [*taken_in, *take_in_parts(journal)]
         except BaseException:
@@ -217,6 +226,8 @@ class RunOutput:
                 troubles.append("" if error.quiet else str(error))
             except (ResultsWriteError, OSError) as error:
                 troubles.append(str(error))
+            except Exception as error:  # the other one is closed all the same
+                troubles.append(f"{self.files.results}: results cannot be brought to their end: {error!r}")
         if self._results is None:
             self._journal.close()
         elif self._mirror is not None:

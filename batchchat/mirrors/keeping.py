@@ -20,6 +20,7 @@ class LeaseKeeper:
         self.lost: LeaseLostError | None = None
         self._lease = lease
         self._tell: Callable[[LeaseLostError], None] | None = None
+        self._notice: Callable[[str], None] = lambda sentence: None
         self._lock, self._stopped = threading.Lock(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="batchchat-lease", daemon=True)
 
@@ -27,10 +28,16 @@ class LeaseKeeper:
         """Begins."""
         self._thread.start()
 
-    def on_loss(self, tell: Callable[[LeaseLostError], None]) -> None:
-        """Has a loss told once, from the thread, or at once where it was before."""
+    def on_loss(
+        self, tell: Callable[[LeaseLostError], None], notice: Callable[[str], None] = lambda sentence: None
+    ) -> None:
+        """Has a loss told once, from the thread, or at once where it was before.
+
+        Args:
+            notice: Told, from the thread, of a renewal that fails in a way that nobody thought of.
+        """
         with self._lock:
-            self._tell = tell
+            self._tell, self._notice = tell, notice
             lost = self.lost
         if lost is not None:
             tell(lost)
@@ -38,12 +45,15 @@ class LeaseKeeper:
     def close(self) -> None:
         """Ends the thread."""
         self._stopped.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # the system gave one
+            self._thread.join()
 
     def _run(self) -> None:
+        failing = False
         while not self._stopped.wait(RENEW_S):
             try:
                 self._lease.renew()
+                failing = False
             except LeaseLostError as error:
                 with self._lock:
                     self.lost, tell = error, self._tell
@@ -52,3 +62,7 @@ class LeaseKeeper:
                 return
             except StorageError:
                 continue  # the results that go up tell of it
+            except Exception as error:  # a bug here must not let the lease go stale
+                if not failing:
+                    self._notice(f"the hold on the results cannot be renewed ({error!r}); the run goes on trying")
+                failing = True

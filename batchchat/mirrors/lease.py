@@ -11,7 +11,7 @@ from batchchat.errors import ResultsLockedError
 from batchchat.storage.faults import ConflictError, StorageError
 from batchchat.storage.objects import get_bytes, put_bytes, remove, stat
 from batchchat.storage.store import ABSENT
-from batchchat.storage.tries import Tries
+from batchchat.storage.tries import Patience, Tries
 
 __all__ = ["RENEW_S", "Lease", "LeaseLostError"]
 
@@ -19,6 +19,7 @@ __all__ = ["RENEW_S", "Lease", "LeaseLostError"]
 RENEW_S, _STALE_S = 20.0, 120.0
 _TURNS = 5
 _NO_ETAG = f'"{"0" * 32}"'
+_ONE_TRY = Patience(1, 0.0, 0.0, 1)
 
 
 class LeaseLostError(ConflictError):
@@ -38,6 +39,7 @@ class Lease:
     def __init__(self, place: str, results: str, machine: str, tries: Tries) -> None:
         self._place, self._results, self._machine, self._tries = place, results, machine, tries
         self._etag: str | None = None
+        self._run = uuid.uuid4().hex
 
     def take(self) -> list[str]:
         """Takes the lease; gives sentences on what the user should know of the store.
@@ -77,11 +79,18 @@ class Lease:
         """
         if self._etag is None:
             return
-        try:
-            self._etag = self._put(self._etag)
-        except ConflictError as error:
-            self._etag = None
-            raise LeaseLostError(self._results, "another run has taken these results over") from error
+        for _ in range(_TURNS):
+            try:
+                self._etag = self._put(self._etag)
+                return
+            except ConflictError as error:
+                # An earlier renewal may have arrived though every answer to it was lost: then it is still our own.
+                found = self._held()
+                if found is None or found[0].get("run") != self._run:
+                    self._etag = None
+                    raise LeaseLostError(self._results, "another run has taken these results over") from error
+                self._etag = found[1]
+        raise StorageError(self._place, "the lease changes while it is renewed", "failed")
 
     def release(self) -> None:
         """Gives the lease up, if it is held.
@@ -91,14 +100,20 @@ class Lease:
         """
         if self._etag is None:
             return
-        found = self._held()
-        if found is not None and found[1] == self._etag:
-            remove(self._place, tries=self._tries)
+        try:
+            # Nobody may take it then for longer than the request that removes it can last.
+            self.renew()
+        except LeaseLostError:
+            return
         self._etag = None
+        # It has no condition. A further try may meet the lease of the next run, where only the answer to the first one
+        # was lost; what is left goes stale by itself.
+        remove(self._place, tries=Tries(_ONE_TRY))
 
     def _put(self, expect: str) -> str:
         told = {
             "machine": self._machine,
+            "run": self._run,
             "host": socket.gethostname(),
             "pid": os.getpid(),
             "renewed_at": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -108,13 +123,18 @@ class Lease:
 
     def _held(self) -> tuple[dict[str, Any], str, float] | None:
         """Who holds it, its etag, and its age by the store's own clock; None where nobody does."""
-        try:
-            found = stat(self._place, tries=self._tries)
-            data, etag = get_bytes(self._place, tries=self._tries)
-        except StorageError as error:
-            if error.kind == "missing":
-                return None
-            raise
+        for _ in range(_TURNS):
+            try:
+                found = stat(self._place, tries=self._tries)
+                data, etag = get_bytes(self._place, tries=self._tries)
+            except StorageError as error:
+                if error.kind == "missing":
+                    return None
+                raise
+            if etag == found.etag:  # else it was renewed between both, and the age is that of the one before
+                break
+        else:
+            return _parsed(data), etag, 0.0
         modified_at, now = found.modified_at, found.now or datetime.now(UTC)
         age_s = 0.0 if modified_at is None else max(0.0, (now - modified_at).total_seconds())
         return _parsed(data), etag, age_s

@@ -130,7 +130,7 @@ class Mirror:
         )
         self._shipping.start()
         if self._keeper is not None:
-            self._keeper.on_loss(on_loop(lost))
+            self._keeper.on_loss(on_loop(lost), on_loop(lambda sentence: self.notice(sentence, 0)))
 
     def wrote(self, end: int) -> None:
         """The results in the mirror are whole up to an offset."""

@@ -1,9 +1,11 @@
 """Where the mirror of a run's files is, and what the files are called in the store."""
 
 import os
+import socket
+import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
@@ -13,7 +15,7 @@ import platformdirs
 from batchchat.errors import BatchchatError, ConfigError
 from batchchat.job_config import JobConfig
 from batchchat.results import RunFiles, name_files
-from batchchat.storage.urls import is_url, parse
+from batchchat.storage.urls import is_url, parse, same_object
 
 __all__ = ["MirrorPlace", "machine_name", "mirror_place", "mirrored_job", "naming", "parts_prefix", "placed_in"]
 
@@ -64,7 +66,10 @@ def mirror_place(results: str, errors: str | None = None, summary: str | None = 
     Raises:
         ConfigError: A URL is none of an object.
     """
-    folder = os.path.join(_mirrors(), blake2b(results.encode(), digest_size=8).hexdigest())
+    found = parse(results)
+    # The kernel lock is in it: whatever the object is called, it has one mirror.
+    name = blake2b(f"{found.kind}://{found.bucket}/{found.key}".encode(), digest_size=8).hexdigest()
+    folder = os.path.join(_mirrors(), name)
     return placed_in(folder, results, errors, summary)
 
 
@@ -97,16 +102,16 @@ def mirrored_job(job: JobConfig) -> tuple[JobConfig, MirrorPlace] | None:
                 raise ConfigError(f"{option} {named}: expected a plain file, as the results are none in a store")
         return None
     place = mirror_place(path, job.errors, job.summary)
-    if path in job.input:
+    if any(same_object(path, name) for name in job.input):
         raise ConfigError(f"{path} is both input and results file; name another file with -o")
     output = msgspec.structs.replace(job.output, path=place.local.results)
-    errors = place.local.errors or ""
+    errors, remote = place.local.errors or "", place.remote.errors or ""
     mapped = msgspec.structs.replace(
         job,
         output=output,
         errors=None if job.errors is None else errors,
         summary=None if job.summary is None else place.local.summary,
-        input=[errors if name == place.remote.errors else name for name in job.input],
+        input=[errors if same_object(name, remote) else name for name in job.input],
     )
     return mapped, place
 
@@ -117,19 +122,48 @@ def parts_prefix(results: str) -> str:
 
 
 def machine_name() -> str:
-    """A name of this machine that stays the same."""
+    """A name of those runs that the kernel's lock in a mirror keeps apart; the same from one start of it to the next.
+
+    A copy of this machine has another name, and so have other machines, or containers, that see the same home or one
+    from the same image.
+    """
     folder = _mirrors()
     os.makedirs(folder, mode=0o700, exist_ok=True)
     path = os.path.join(folder, "machine")
+    drawn = _read(path) or _drawn(path)
+    file = os.stat(path)
+    told = (drawn, socket.gethostname(), _read("/proc/sys/kernel/random/boot_id"), file.st_dev, file.st_ino)
+    return blake2b(repr(told).encode(), digest_size=16).hexdigest()
+
+
+def _read(path: str) -> str:
+    """The text of a small file; empty where there is none."""
     try:
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        with open(path, encoding="ascii") as file:
-            return file.read()
-    with open(fd, "w", encoding="ascii") as file:
-        name = uuid.uuid4().hex
-        file.write(name)
-    return name
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
+
+
+def _drawn(path: str) -> str:
+    """Makes a file with a name by lot, whole or not at all; gives the name there, which another run may have drawn."""
+    fd, trial = tempfile.mkstemp(dir=os.path.dirname(path), prefix="machine-")
+    try:
+        with open(fd, "w", encoding="ascii") as file:
+            file.write(uuid.uuid4().hex)
+            file.flush()
+            os.fsync(fd)
+        try:
+            os.link(trial, path)
+        except OSError:
+            # There is an empty one, or this is a file system without links. Of two runs that come here at once, one
+            # may have a name that nobody has later: its lease is waited for, and never taken too early.
+            if not _read(path):
+                os.replace(trial, path)
+    finally:
+        with suppress(OSError):
+            os.unlink(trial)
+    return _read(path)
 
 
 def _mirrors() -> str:

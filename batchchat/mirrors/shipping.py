@@ -13,8 +13,8 @@ from batchchat.storage.tries import Tries
 __all__ = ["Shipping"]
 
 _MOST_BYTES = 8 << 20
-# Between two segments, where every line is synced by itself.
-_LEAST_S = 0.5
+# Between two segments, where every line is synced by itself; twice as long after each failure, up to the most.
+_LEAST_S, _MOST_S = 0.5, 15.0
 
 
 class Shipping:
@@ -63,18 +63,25 @@ class Shipping:
         self._closed.set()
         self._tries.give_up()
         self._news.set()
-        self._thread.join()
+        if self._thread.ident is not None:  # the system gave one
+            self._thread.join()
 
     def _run(self) -> None:
-        while not self._closed.wait(_LEAST_S):
+        pause_s = _LEAST_S
+        while not self._closed.wait(pause_s):
             self._news.wait()
             self._news.clear()
             try:
                 while self._ends and not self._closed.is_set():
                     self._ship()
+            except Exception as error:  # a bug too must not end what brings answers to safety
+                known = isinstance(error, StorageError | OSError)
+                self._tell(str(error) if known else f"answers cannot be brought to the store ({error!r})")
+                self._news.set()  # what waits is tried again, though no more lines may come for hours
+                pause_s = min(2 * pause_s, _MOST_S)
+            else:
                 self._tell(None)
-            except (StorageError, OSError) as error:
-                self._tell(error)
+                pause_s = _LEAST_S
 
     def _ship(self) -> None:
         count, end = 0, self._at
@@ -98,7 +105,7 @@ class Shipping:
         finally:
             os.close(fd)
 
-    def _tell(self, error: Exception | None) -> None:
+    def _tell(self, error: str | None) -> None:
         if self._closed.is_set() or (error is not None) == self._failing:
             return
         self._failing = error is not None

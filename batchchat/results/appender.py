@@ -29,6 +29,10 @@ _TURNS = 2
 _QUEUE_BYTES = 64 * 1024 * 1024
 _AT_EXIT_S = 10.0
 _SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT)
+_NO_THREAD = (
+    "the system lets this process start no more threads; raise the limits on processes and memory "
+    "(ulimit -u, ulimit -v, pids.max of the container); what was answered is kept"
+)
 
 
 class WriteFailedError(ResultsWriteError):
@@ -46,6 +50,8 @@ class WriteFailedError(ResultsWriteError):
 
 class Appender:
     """Appends whole lines; after the first failure no line is written any more, each goes to the spill instead.
+
+    Where the system gives no thread, lines are written in place all the same, and each write tells of it.
 
     Args:
         fd: Descriptor that appends.
@@ -82,6 +88,7 @@ class Appender:
         self._ended: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
         self._failure: tuple[str, bool] | None = None
+        self._no_thread: tuple[str, bool] | None = None
         self._file_lock = threading.Lock()
         self._closed = False
 
@@ -98,9 +105,10 @@ class Appender:
     @property
     def failure(self) -> WriteFailedError | None:
         """Why nothing is written any more; None while all is well."""
-        if self._failure is None:
+        found = self._failure or self._no_thread
+        if found is None:
             return None
-        text, quiet = self._failure
+        text, quiet = found
         where = self._spill.sentence()
         return WriteFailedError("; ".join(filter(None, (text, where))), quiet=quiet, spilled=self._spill.paths)
 
@@ -151,7 +159,7 @@ class Appender:
         elif self._batch and not self._writing:
             self._writing = True
             batch, self._batch = self._batch, []
-            self._queue.put(batch)
+            self._give(batch)
 
     async def close(self) -> None:
         """Writes what is queued, brings it to the disk and closes the file.
@@ -163,9 +171,9 @@ class Appender:
             self._closed = True
             loop = self._loop or self._start()
             self._ended = loop.create_future()
-            self._queue.put(self._batch)
-            self._batch = []
-            self._queue.put(None)
+            batch, self._batch = self._batch, []
+            self._give(batch)
+            self._give(None)
         if self._ended is not None:
             await asyncio.shield(self._ended)
         if self._thread is not None:
@@ -178,25 +186,48 @@ class Appender:
     def _start(self) -> asyncio.AbstractEventLoop:
         self._loop = asyncio.get_running_loop()
         # A daemon, so that a process whose loop ended without ``close`` can end; what is queued is written even then.
-        self._thread = threading.Thread(target=self._run, name="batchchat-results", daemon=True)
-        self._thread.start()
+        thread = threading.Thread(target=self._run, name="batchchat-results", daemon=True)
+        try:
+            thread.start()
+        except RuntimeError:
+            if not self._closed:  # else there is only an end to come, which may be in place
+                self._no_thread = f"{self._path}: results cannot be written beside the run: {_NO_THREAD}", False
+                self._loop.call_soon(self._report_failure)
+        else:
+            self._thread = thread
         atexit.register(self._at_exit)
         return self._loop
 
     def _at_exit(self) -> None:
-        if self._thread is not None and self._thread.is_alive():
-            self._queue.put(self._batch)
-            self._queue.put(None)
-            self._thread.join(_AT_EXIT_S)
+        if self._thread is None or self._thread.is_alive():
+            self._give(self._batch)
+            self._give(None)
+            if self._thread is not None:
+                self._thread.join(_AT_EXIT_S)
+
+    def _give(self, batch: _Batch | None) -> None:
+        """Gives a batch to the thread; None ends it."""
+        if self._thread is None:
+            self._work(batch)
+        else:
+            self._queue.put(batch)
 
     def _run(self) -> None:
         """The thread: one round for each batch."""
         while (batch := self._queue.get()) is not None:
-            if batch:
-                self._call(self._acknowledge, batch, self._write_items([line for line, _ in batch]))
+            self._work(batch)
+        self._work(None)
+
+    def _work(self, batch: _Batch | None) -> None:
+        if batch is None:
+            self._end_all()
+        elif batch:
+            self._call(self._acknowledge, batch, self._write_items([line for line, _ in batch]))
+
+    def _end_all(self) -> None:
         try:
             self._finish()
-        except OSError as error:
+        except Exception as error:  # a bug here must not pass for a good end
             self._fail(self._describe(error))
             self._announce()
         finally:
@@ -211,7 +242,7 @@ class Appender:
                 try:
                     done = self._append(lines)
                 except Exception as error:  # a bug here must not leave its writers waiting for ever
-                    self._fail(f"{self._path}: results cannot be written: {error!r}")
+                    self._fail(self._describe(error))
         if done < len(lines) and self._failure is not None and not self._failure[1]:
             self._spill.add(lines[done:])
         self._announce()
@@ -279,7 +310,9 @@ class Appender:
             if self._owned:
                 os.close(self._fd)
 
-    def _describe(self, error: OSError) -> str:
+    def _describe(self, error: Exception) -> str:
+        if not isinstance(error, OSError):
+            return f"{self._path}: results cannot be written: {error!r}"
         space = free_space_bytes(self._path) if error.errno in _SPACE_ERRORS and self._regular else None
         free = f" ({space} bytes free)" if space is not None else ""
         return f"{self._path}: results cannot be written: {error.strerror or error}{free}"
@@ -311,12 +344,14 @@ class Appender:
         self._writing = False
         if self._batch:
             self._hand_over(_TURNS - 1)
-        failed = self.failure if done < len(items) else None
+        # Without a thread, those that are in the file end the run too: it must not go on so slowly, and untold.
+        told = 0 if self._no_thread is not None else done
+        failed = self.failure if told < len(items) else None
         for number, (line, written) in enumerate(items):
             self._queued_bytes -= len(line)
             if written.done():
                 continue
-            if number < done or failed is None:
+            if number < told or failed is None:
                 written.set_result(None)
             else:
                 written.set_exception(WriteFailedError(str(failed), quiet=failed.quiet, spilled=failed.spilled))

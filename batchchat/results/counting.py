@@ -1,6 +1,5 @@
 """Counts of a results file and its errors file, line by line: what ``status`` tells and what figures are made of."""
 
-import contextlib
 import os
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -136,11 +135,16 @@ class FailureCounts:
 
 def read_failure_lines(files: RunFiles) -> Iterator[RawLine | Damage]:
     """Lines of the latest run's errors file."""
-    path = files.latest_errors
-    if path is None or files.errors is None:
+    for _ in range(2):  # at the end of a run, the part file may get the other name between the look and the reading
+        path = files.latest_errors
+        if path is None or files.errors is None:
+            return
+        try:
+            yield from read_lines(path, files.errors)
+        except ResultsFileError:
+            if not os.path.exists(path):
+                continue
         return
-    with contextlib.suppress(ResultsFileError):
-        yield from read_lines(path, files.errors)
 
 
 def read_lines(path: str, name: str) -> Iterator[RawLine | Damage]:

@@ -58,15 +58,24 @@ class FollowedStatus:
             self._begin()
         for line in self._results_end.new_lines(files.results):
             self._answers.add(line, files.results)
-        errors = files.latest_errors
-        if errors is not None and self._errors_end.is_gone(errors):
-            self._failures, self._errors_end = FailureCounts(), _Place()
-        if errors is not None:
+        self._read_errors()
+        running = (read_holder(files.summary) or Holder()) if is_locked(files.results) else None
+        return build_status(files, self._answers, self._failures, running=running)
+
+    def _read_errors(self) -> None:
+        # Looked up by its name once more where it has gone: at the end of a run, the part file gets the other name.
+        for last in (False, True):
+            errors = self._files.latest_errors
+            if errors is None:
+                return
+            if self._errors_end.is_gone(errors):
+                if not (last or os.path.exists(errors)):
+                    continue
+                self._failures, self._errors_end = FailureCounts(), _Place()
             with contextlib.suppress(ResultsFileError):
                 for line in self._errors_end.new_lines(errors):
                     self._failures.add(line, self._answers.ids)
-        running = (read_holder(files.summary) or Holder()) if is_locked(files.results) else None
-        return build_status(files, self._answers, self._failures, running=running)
+                return
 
     def _read_whole(self) -> RunStatus:
         began = time.monotonic()

@@ -3,16 +3,28 @@
 import contextlib
 import os
 import re
+import secrets
+import sys
 import time
 from collections.abc import Iterator
 
 from batchchat.errors import ResultsLockedError, ResultsWriteError
 from batchchat.results.files import sync_folder
 from batchchat.results.journal import Journal
-from batchchat.results.lock import is_locked
-from batchchat.results.rescue import spills_of, take_in
+from batchchat.results.lock import lock_results
+from batchchat.results.rescue import spills_of, take_in_all
 
-__all__ = ["MARKER", "PartNames", "made_ready", "part_names", "parts_folder", "remove_parts", "take_in_parts"]
+__all__ = [
+    "MARKER",
+    "PartNames",
+    "is_marked",
+    "made_ready",
+    "mark_parts",
+    "part_names",
+    "parts_folder",
+    "remove_parts",
+    "take_in_parts",
+]
 
 # A folder without this file is none of ours.
 MARKER = "batchchat-parts.json"
@@ -68,27 +80,26 @@ def take_in_parts(journal: Journal, wait_s: float = _WAIT_S) -> list[str]:
 
     Raises:
         ResultsLockedError: A worker goes on writing.
-        ResultsWriteError: There is no room, or a part cannot be read; all parts stay.
+        ResultsWriteError: There is no room, or a part cannot be read; what was not taken in stays.
     """
     folder = parts_folder(journal.path)
     if not journal.regular or not os.path.exists(os.path.join(folder, MARKER)):
         return []
     give_up = time.monotonic() + wait_s
-    count = 0
-    for path in list(_answers(folder)):
-        while is_locked(path):
-            if time.monotonic() > give_up:
-                raise ResultsLockedError(
-                    f"{path}: a worker of an earlier run still writes there; wait for it to end, "
-                    "or name another file with -o"
-                )
-            time.sleep(_PAUSE_S)
-        count += take_in(journal, path)
-        for spilled in spills_of(path, f"{path.removesuffix('.jsonl')}.errors.jsonl"):
-            count += take_in(journal, spilled)
-            with contextlib.suppress(OSError):
-                os.unlink(spilled)
+    count = looks = 0
     try:
+        # From here on, no worker of the run before begins to write; see ``WorkFolder.open``.
+        mark_parts(folder, secrets.token_hex(16))
+        # Looked for twice: a look may miss a journal that becomes a part at that moment.
+        while looks < 2:
+            found = list(_answers(folder))
+            looks = 0 if found else looks + 1
+            for path in found:
+                count += _take_in_one(journal, path, give_up)
+            if found and found == list(_answers(folder)):
+                if time.monotonic() > give_up:
+                    raise _still_at_it(found[0])
+                time.sleep(_PAUSE_S)
         remove_parts(folder)
     except OSError as error:
         raise ResultsWriteError(f"{folder}: cannot be removed: {error.strerror}") from error
@@ -111,6 +122,65 @@ def made_ready(folder: str) -> bool:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(os.path.join(folder, name))
     return True
+
+
+def _take_in_one(journal: Journal, path: str, give_up: float) -> int:
+    """Takes in a journal or part, and removes it while nobody else can open it; the number of answers."""
+    try:
+        fd = os.open(path, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    except FileNotFoundError:  # a part by now, which the next look finds
+        return 0
+    try:
+        while not lock_results(fd):
+            if time.monotonic() > give_up:
+                raise _still_at_it(path)
+            time.sleep(_PAUSE_S)
+        count = take_in_all(journal, path)
+        for spilled in spills_of(path, f"{path.removesuffix('.jsonl')}.errors.jsonl"):
+            count += take_in_all(journal, spilled)
+            with contextlib.suppress(OSError):
+                os.unlink(spilled)
+        if sys.platform != "win32":
+            os.unlink(path)
+    except ResultsWriteError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return 0
+        raise
+    except FileNotFoundError:
+        return count
+    finally:
+        os.close(fd)
+    if sys.platform == "win32":  # there, no open file can be removed
+        os.unlink(path)
+    return count
+
+
+def _still_at_it(path: str) -> ResultsLockedError:
+    return ResultsLockedError(
+        f"{path}: a worker of an earlier run still writes there; wait for it to end, or name another file with -o"
+    )
+
+
+def mark_parts(folder: str, token: str) -> None:
+    """Notes whose a folder of parts is.
+
+    Raises:
+        OSError: It cannot be written.
+    """
+    with open(os.path.join(folder, MARKER), "w", encoding="utf-8") as file:
+        file.write(f"{token}\n")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def is_marked(folder: str, token: str) -> bool:
+    """Whether a folder of parts is the one that was marked so.
+
+    Raises:
+        OSError: The mark cannot be read.
+    """
+    with open(os.path.join(folder, MARKER), encoding="utf-8") as file:
+        return file.read().strip() == token
 
 
 def remove_parts(folder: str) -> None:

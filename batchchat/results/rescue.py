@@ -4,16 +4,15 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from typing import TypeGuard
 
 from batchchat.errors import ResultsWriteError
 from batchchat.results.codec import Damage
 from batchchat.results.journal import Journal
 from batchchat.results.scan import RawLine, iter_raw_lines, judge
 from batchchat.results.spill import spill_folders, spill_prefix
-from batchchat.results.stored import fingerprint_value
+from batchchat.results.stored import StoredLine, fingerprint_value
 
-__all__ = ["spills_of", "take_in", "take_in_spills"]
+__all__ = ["spills_of", "take_in", "take_in_all", "take_in_spills"]
 
 _PIECE_BYTES = 1024 * 1024
 
@@ -22,7 +21,7 @@ def take_in_spills(journal: Journal, folders: Sequence[str] | None = None) -> li
     """Appends the answers of spill files that belong to these results, brings them to the disk, removes the files.
 
     An answer whose prompt has one already is not taken in twice. A spill file counts only where this user alone can
-    have written it.
+    have written it; one with answers of another form stays, too.
 
     Args:
         journal: Open and mended.
@@ -38,7 +37,13 @@ def take_in_spills(journal: Journal, folders: Sequence[str] | None = None) -> li
         return []
     told = []
     for path in spills_of(journal.path, journal.files.errors, folders):
-        count = take_in(journal, path)
+        count, left = _take_in(journal, path)
+        if left:
+            told.append(
+                f"{journal.files.results}: {left} answers that an earlier run kept in {path} are not of the form "
+                f"{journal.form} and stay there; {count} were taken in"
+            )
+            continue
         with contextlib.suppress(OSError):
             os.unlink(path)
         told.append(f"{journal.files.results}: {count} answers that an earlier run kept in {path} were taken in")
@@ -83,22 +88,44 @@ def take_in(journal: Journal, path: str) -> int:
     Raises:
         ResultsWriteError: The file cannot be read, or there is no room.
     """
+    return _take_in(journal, path)[0]
+
+
+def take_in_all(journal: Journal, path: str) -> int:
+    """As ``take_in``, where nothing may stay behind.
+
+    Raises:
+        ResultsWriteError: As ``take_in``, and where there are answers of another form.
+    """
+    count, left = _take_in(journal, path)
+    if left:
+        raise ResultsWriteError(
+            f"{path}: {left} answers that an earlier run left there are not of the form {journal.form}; "
+            "give --format as for that run, or name another file with -o"
+        )
+    return count
+
+
+def _take_in(journal: Journal, path: str) -> tuple[int, int]:
+    """How many were appended, and how many have another form and no answer in the results."""
+    found: list[bytes] = []
+    left = 0
     try:
         with open(path, "rb") as spill:
-            pieces = iter(lambda: spill.read(_PIECE_BYTES), b"")
-            found = [line.data for line in iter_raw_lines(pieces) if _is_new_answer(line, journal)]
+            for line in iter_raw_lines(iter(lambda: spill.read(_PIECE_BYTES), b"")):
+                if isinstance(line, Damage) or (stored := _answer(line)) is None:
+                    continue
+                if stored.form != journal.form:
+                    left += stored.id not in journal.completed
+                elif journal.completed.add(stored.id, fingerprint_value(stored.fingerprint)):
+                    found.append(line.data)
     except OSError as error:
         raise ResultsWriteError(f"{path}: the answers kept there cannot be read: {error.strerror}") from error
     if found:
         journal.append(b"".join(data + b"\n" for data in found))
-    return len(found)
+    return len(found), left
 
 
-def _is_new_answer(line: RawLine | Damage, journal: Journal) -> TypeGuard[RawLine]:
-    if isinstance(line, Damage):
-        return False
+def _answer(line: RawLine) -> StoredLine | None:
     judged = judge(line)
-    stored = judged.stored
-    if judged.kind != "answer" or stored is None or stored.form != journal.form:
-        return False
-    return journal.completed.add(stored.id, fingerprint_value(stored.fingerprint))
+    return judged.stored if judged.kind == "answer" else None

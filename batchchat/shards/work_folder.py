@@ -1,21 +1,40 @@
 """The folder beside the results in which workers keep a journal for each shard; see ``results.parts``."""
 
+import contextlib
 import os
 import secrets
 import socket
+import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Self
 
 import msgspec
 
-from batchchat.errors import ConfigError, ResultsWriteError
+from batchchat.errors import ConfigError, ResultsLockedError, ResultsWriteError
 from batchchat.results.files import RunFiles, sync_folder
-from batchchat.results.parts import MARKER, PartNames, made_ready, part_names, parts_folder, remove_parts
+from batchchat.results.lock import lock_results
+from batchchat.results.parts import (
+    MARKER,
+    PartNames,
+    is_marked,
+    made_ready,
+    mark_parts,
+    part_names,
+    parts_folder,
+    remove_parts,
+)
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.shards.work_place import PartFiles
 
 __all__ = ["WorkFolder"]
+
+_WAIT_S, _PAUSE_S = 30.0, 0.1
+
+
+class _WholeError(Exception):
+    """There is a part."""
 
 
 class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,10 +62,7 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
                 raise ResultsWriteError(
                     f"{path}: found a folder of something else, expected none; move it away, or name other results"
                 )
-            with open(os.path.join(path, MARKER), "w", encoding="utf-8") as file:
-                file.write(f"{token}\n")
-                file.flush()
-                os.fsync(file.fileno())
+            mark_parts(path, token)
         except OSError as error:
             raise ResultsWriteError(
                 f"{path}: the workers' parts cannot be kept there: {error.strerror}; "
@@ -74,8 +90,7 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
         """
         trial = os.path.join(self.path, f"desk-trial-{secrets.token_hex(8)}")
         try:
-            with open(os.path.join(self.path, MARKER), encoding="utf-8") as file:
-                same = file.read().strip() == self.token
+            same = is_marked(self.path, self.token)
             if same:
                 with open(trial, "xb"):
                     pass
@@ -105,7 +120,21 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
         if os.path.exists(names.part):
             return None
         files = RunFiles(results=names.journal, errors=names.errors, summary=None, torn=names.torn)
-        return RunOutput.open(files, settings)
+        try:
+            return RunOutput.open(files, settings, locked=lambda: self._look_again(names))
+        except _WholeError:
+            return None
+
+    def _look_again(self, names: PartNames) -> None:
+        """Once the journal is locked: until then, another worker may have ended it, or another run begun."""
+        if os.path.exists(names.part):
+            raise _WholeError
+        with contextlib.suppress(OSError):
+            if is_marked(self.path, self.token):
+                return
+        if not os.path.exists(os.path.join(self.path, MARKER)) and not os.path.getsize(names.journal):
+            os.unlink(names.journal)  # made too late, in a folder that is about to go
+        raise ResultsWriteError(f"{self.path}: another run has taken over what workers wrote there")
 
     def make_whole(self, number: int) -> None:
         """A shard's closed journal becomes its part: on the disk first, then under the part's name; blocks.
@@ -115,11 +144,13 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
         """
         names = self.names(number)
         try:
-            for path in (names.errors, names.journal):
-                with open(path, "rb") as file:
-                    os.fsync(file.fileno())
-            os.replace(names.errors, names.part_errors)
-            os.replace(names.journal, names.part)
+            with _held(names) as is_ours:
+                if is_ours:
+                    for path in (names.errors, names.journal):
+                        with open(path, "rb") as file:
+                            os.fsync(file.fileno())
+                    os.replace(names.errors, names.part_errors)
+                    os.replace(names.journal, names.part)
         except OSError as error:
             raise ResultsWriteError(f"{names.journal}: the part cannot be made whole: {error.strerror}") from error
         sync_folder(names.part)
@@ -149,3 +180,29 @@ class WorkFolder(msgspec.Struct, frozen=True, kw_only=True):
             OSError: It cannot be removed.
         """
         remove_parts(self.path)
+
+
+@contextmanager
+def _held(names: PartNames) -> Iterator[bool]:
+    """No other worker has a closed journal open meanwhile; False where one has made it a part."""
+    give_up = time.monotonic() + _WAIT_S
+    while not os.path.exists(names.part):
+        if sys.platform == "win32":  # there, no open file gets another name
+            yield True
+            return
+        try:
+            fd = os.open(names.journal, os.O_RDWR)
+        except FileNotFoundError:
+            if os.path.exists(names.part):
+                continue
+            raise
+        try:
+            if lock_results(fd) and not os.path.exists(names.part):
+                yield True
+                return
+        finally:
+            os.close(fd)
+        if time.monotonic() > give_up:
+            raise ResultsLockedError(f"{names.journal}: another worker still writes there")
+        time.sleep(_PAUSE_S)
+    yield False

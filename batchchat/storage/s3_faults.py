@@ -52,7 +52,8 @@ def fault_of(place: str, error: Exception) -> StorageError:
         return TransientError(place, f"the connection to the store was lost ({_short(error)})")
     if isinstance(error, known.BotoCoreError):
         return StorageError(place, f"the store cannot be asked ({_short(error)})", "failed")
-    raise error
+    # Whatever else the client's libraries raise: an answer without what it always has, a loop that is closing.
+    return TransientError(place, f"the store cannot be asked ({type(error).__name__}: {_short(error)})")
 
 
 def _answered(place: str, answer: dict[str, Any]) -> StorageError:

@@ -7,7 +7,7 @@ from urllib.parse import unquote
 
 from batchchat.errors import ConfigError
 
-__all__ = ["Place", "is_url", "join", "masked", "parse", "plain_path"]
+__all__ = ["Place", "is_url", "join", "masked", "parse", "plain_path", "same_object"]
 
 # A drive of Windows has one letter.
 _URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)
@@ -70,6 +70,15 @@ def parse(url: str) -> Place:
     if not bucket or not key or key.endswith("/"):
         raise ConfigError(f"{shown}: expected the name of an object, {found[1]}://BUCKET/NAME")
     return Place(kind, bucket, key)
+
+
+def same_object(one: str, other: str) -> bool:
+    """Whether two paths or URLs name the same, as ``s3://`` and ``s3a://`` do.
+
+    Raises:
+        ConfigError: As ``parse``.
+    """
+    return one == other or (is_url(one) and is_url(other) and parse(one) == parse(other))
 
 
 def join(place: str, *names: str) -> str:

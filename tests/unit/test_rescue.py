@@ -89,3 +89,29 @@ def test_spill_stays_where_there_is_still_no_room(tmp_path: Path, monkeypatch: p
     assert kept.exists()
     assert results.read_bytes() == line("a")
     journal.close()
+
+
+def test_a_spill_with_answers_of_another_form_stays(tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    kept = spill(tmp_path, results, line("a") + line("b"))
+    journal = open_journal(name_files(str(results)), form="openai-batch")
+    told = take_in_spills(journal, [str(tmp_path)])
+    journal.close()
+    assert "2 answers that an earlier run kept in" in told[0]
+    assert "are not of the form openai-batch and stay there; 0 were taken in" in told[0]
+    assert kept.read_bytes() == line("a") + line("b")
+    journal = opened(results)
+    take_in_spills(journal, [str(tmp_path)])
+    assert content(journal) == line("a") + line("b")
+    assert not kept.exists()
+    journal.close()
+
+
+def test_a_spill_of_another_form_goes_where_its_prompts_have_their_answers(tmp_path: Path) -> None:
+    results = tmp_path / "r.jsonl"
+    kept = spill(tmp_path, results, line("a"))
+    journal = open_journal(name_files(str(results)), form="openai-batch")
+    journal.completed.add("a", 0)
+    take_in_spills(journal, [str(tmp_path)])
+    assert not kept.exists()
+    journal.close()

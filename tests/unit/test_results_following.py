@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from batchchat.errors import ConfigError, ResultsFileError
-from batchchat.results import name_files, read_status
-from batchchat.results.following import FollowedStatus
+from batchchat.results import counting, name_files, read_status
+from batchchat.results.following import FollowedStatus, _Place
 from tests.result_lines import answer, failure
 
 
@@ -106,3 +106,43 @@ def test_what_cannot_be_followed_is_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "x.jsonl").write_bytes(b'{"name": 1}\n')
     with pytest.raises(ResultsFileError, match=r"x\.jsonl:1: expected a result"):
         followed(tmp_path / "x.jsonl").read()
+
+
+@pytest.mark.parametrize("at_end", [0, 1])
+def test_the_moment_at_which_an_errors_file_gets_its_name_shows_all_failures(
+    path: Path, at_end: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The name is asked for first; it may be another before what was read is looked up, or before it is read on."""
+    path.write_bytes(answer("a"))
+    errors, part = path.with_name("r.errors.jsonl"), path.with_name("r.errors.jsonl.part")
+    part.write_bytes(failure("b") + failure("c"))
+    status = followed(path)
+    assert status.read().failed == 2
+    append(part, failure("d"))
+    name = ("is_gone", "new_lines")[at_end]
+    asked = getattr(_Place, name)
+
+    def renamed_before(place: _Place, asked_for: str) -> object:
+        if asked_for == str(part) and part.exists():
+            part.rename(errors)
+        return asked(place, asked_for)
+
+    monkeypatch.setattr(_Place, name, renamed_before)
+    assert status.read().failed == 3
+    assert errors.exists()
+
+
+def test_a_whole_read_at_that_moment_shows_all_failures_too(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.write_bytes(answer("a"))
+    errors, part = path.with_name("r.errors.jsonl"), path.with_name("r.errors.jsonl.part")
+    part.write_bytes(failure("b"))
+    read = counting.read_lines
+
+    def renamed_before(asked_for: str, name: str) -> object:
+        if asked_for == str(part):
+            part.rename(errors)
+        return read(asked_for, name)
+
+    monkeypatch.setattr(counting, "read_lines", renamed_before)
+    assert read_status(name_files(str(path))).failed == 1
+    assert errors.exists()

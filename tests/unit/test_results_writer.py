@@ -14,6 +14,7 @@ import pytest
 
 from batchchat.errors import ResultsWriteError
 from batchchat.results import ErrorsWriter, ResultsWriter, WriteFailedError, open_journal, run_files
+from batchchat.run_output import OutputSettings, RunOutput
 from tests.result_lines import answer, failure
 
 
@@ -341,3 +342,90 @@ async def test_errors_without_a_file_go_nowhere():
     await writer.close()
     with pytest.raises(ResultsWriteError, match="errors cannot be written"):
         ErrorsWriter("/proc/no/such/folder/e.jsonl")
+
+
+@pytest.fixture
+def no_threads(monkeypatch):
+    """The system lets this process start no more threads."""
+
+    def start(thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", start)
+
+
+async def test_without_a_thread_answers_are_written_in_place_and_the_run_is_told(tmp_path, no_threads):
+    path, failures = tmp_path / "r.jsonl", []
+    writer = writer_of(path, on_failure=failures.append)
+    async with asyncio.timeout(20):
+        for number in range(2):
+            with pytest.raises(WriteFailedError, match=r"r\.jsonl: .* no more threads; .* is kept") as caught:
+                await writer.write(answer(number))
+        writer.write_soon(answer(2))
+        with pytest.raises(WriteFailedError, match="no more threads"):
+            await writer.close()
+    assert path.read_bytes() == b"".join(map(answer, range(3)))
+    assert len(failures) == 1
+    assert (caught.value.exit_code, caught.value.quiet, writer.spilled) == (6, False, ())
+    open_journal(run_files(str(path))).close()  # nobody holds it any more
+
+
+async def test_without_a_thread_an_answer_that_does_not_fit_is_spilled(spill_in, no_threads):
+    writer = writer_of("/dev/full", rescue_folders=[str(spill_in)])
+    async with asyncio.timeout(20):
+        with pytest.raises(WriteFailedError, match="No space left"):
+            await writer.write(answer("a"))
+        with pytest.raises(WriteFailedError):
+            await writer.close()
+    [spilled] = writer.spilled
+    assert Path(spilled).read_bytes() == answer("a")
+
+
+async def test_errors_file_gets_its_name_without_a_thread(tmp_path, no_threads):
+    async with asyncio.timeout(20):
+        await ErrorsWriter(str(tmp_path / "e.jsonl")).close()
+    assert os.listdir(tmp_path) == ["e.jsonl"]
+
+
+def test_process_that_never_closes_writes_what_was_queued_without_a_thread_too(tmp_path):
+    path = tmp_path / "r.jsonl"
+    code = (
+        "import asyncio, threading\n"
+        "from batchchat.results import ResultsWriter, open_journal, run_files\n"
+        "from tests.result_lines import answer\n"
+        'def start(thread): raise RuntimeError("can\'t start new thread")\n'
+        "async def main():\n"
+        f"    writer = ResultsWriter(open_journal(run_files({str(path)!r})))\n"
+        "    threading.Thread.start = start\n"
+        "    for number in range(3):\n"
+        "        writer.write_soon(answer(number))\n"
+        "    asyncio.get_running_loop().stop()\n"
+        "    await asyncio.sleep(60)\n"
+        "loop = asyncio.new_event_loop()\n"
+        "task = loop.create_task(main())\n"
+        "loop.run_forever()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
+    assert path.read_bytes() == b"".join(map(answer, range(3)))
+
+
+async def test_a_bug_at_the_end_of_a_file_is_no_good_end(tmp_path):
+    class Broken(ResultsWriter):
+        def _finish(self) -> None:
+            super()._finish()
+            raise KeyError("bug")
+
+    with pytest.raises(WriteFailedError, match=r"r\.jsonl: results cannot be written: KeyError\('bug'\)"):
+        await Broken(open_journal(run_files(str(tmp_path / "r.jsonl")))).close()
+
+
+async def test_results_are_closed_whatever_the_errors_file_raises(tmp_path, monkeypatch):
+    async def close(writer) -> None:
+        raise RuntimeError("bug")
+
+    files = run_files(str(tmp_path / "r.jsonl"))
+    output = RunOutput.open(files, OutputSettings())
+    output.begin({}, lambda error: None)
+    monkeypatch.setattr(ErrorsWriter, "close", close)
+    assert await output.close() == [f"{files.results}: results cannot be brought to their end: RuntimeError('bug')"]
+    open_journal(files).close()  # nobody holds it any more

@@ -8,6 +8,7 @@ import tempfile
 
 import pytest
 
+from batchchat import run_output
 from batchchat.durations import Rate
 from batchchat.errors import PromptFileError, ResultsLockedError, ResultsWriteError
 from batchchat.ids import IdTable
@@ -18,7 +19,8 @@ from batchchat.prompts import PromptReader
 from batchchat.ray.desk import Desk
 from batchchat.ray.words import DeskOpening
 from batchchat.records import Completion, Outcome, Prompt
-from batchchat.results import open_journal, outcome_to_object, part_names, parts_folder, run_files, take_in_parts
+from batchchat.results import open_journal, outcome_to_object, part_names, parts, parts_folder, run_files, take_in_parts
+from batchchat.results.parts import MARKER
 from batchchat.results.spill import spill_prefix
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.shards.cutting import cut
@@ -232,6 +234,124 @@ def test_a_worker_that_is_still_at_it_is_waited_for_a_while(tmp_path):
     asyncio.run(held.close())
     assert take_in_parts(journal, wait_s=0.0) == []
     journal.close()
+
+
+async def test_a_shard_that_becomes_whole_while_its_journal_is_opened_is_not_asked_again(tmp_path, monkeypatch):
+    folder = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    await fill(folder.open(1, OutputSettings()), [answer(0, "the first")])
+    opened = run_output.open_journal
+
+    def end_before(files, **options):
+        folder.make_whole(1)
+        return opened(files, **options)
+
+    monkeypatch.setattr(run_output, "open_journal", end_before)
+    assert folder.open(1, OutputSettings()) is None
+    assert "the first" in (tmp_path / "out.jsonl.parts" / "part-000001.jsonl").read_text()
+
+
+async def test_no_worker_has_a_journal_open_while_it_becomes_a_part(tmp_path, monkeypatch):
+    folder = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    replace, replaced = os.replace, []
+
+    def open_before(source, target):
+        replaced.append(target)
+        with pytest.raises(ResultsLockedError):
+            folder.open(1, OutputSettings())
+        replace(source, target)
+
+    with monkeypatch.context() as renaming:
+        renaming.setattr(os, "replace", open_before)
+        folder.make_whole(1)
+    assert len(replaced) == 2
+    assert folder.open(1, OutputSettings()) is None
+
+
+async def test_a_journal_that_another_worker_has_opened_is_its_to_make_whole(tmp_path, monkeypatch):
+    """The one that has closed it waits for that, and is content with the other's part."""
+    folder = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    other = folder.open(1, OutputSettings())
+    waits = []
+
+    def end_the_other(seconds):
+        waits.append(seconds)
+        if other._journal.fd >= 0:
+            other._journal.close()
+            folder.make_whole(1)
+
+    monkeypatch.setattr("batchchat.shards.work_folder.time.sleep", end_the_other)
+    folder.make_whole(1)
+    assert waits
+    assert ids(tmp_path / "out.jsonl.parts" / "part-000001.jsonl") == ["q-0"]
+
+
+def test_a_worker_of_an_earlier_run_does_not_write_into_the_folder_of_the_next(tmp_path):
+    """Its answers would stand beside those of the run that asks the same prompts now."""
+    earlier = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    now = WorkFolder.make(str(tmp_path / "out.jsonl"))
+    with pytest.raises(ResultsWriteError, match="another run has taken over"):
+        earlier.open(1, OutputSettings())
+    now.open(1, OutputSettings())._journal.close()
+    os.unlink(tmp_path / "out.jsonl.parts" / MARKER)  # as while the folder is removed
+    with pytest.raises(ResultsWriteError, match="another run has taken over"):
+        now.open(2, OutputSettings())
+    assert os.listdir(now.path) == ["shard-000001.jsonl"]
+
+
+@pytest.mark.parametrize("what", ["begins another shard", "ends its shard", "has ended another meanwhile"])
+async def test_a_worker_of_an_earlier_run_may_go_on_while_its_parts_are_taken_in(tmp_path, monkeypatch, what):
+    results = tmp_path / "out.jsonl"
+    folder = WorkFolder.make(str(results))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    late = tmp_path / "late.jsonl"
+    late.write_bytes(dump_line(outcome_to_object(answer(1), carry="all")))
+    look, looks = parts.lock_results, []
+
+    def meanwhile(fd):
+        looks.append(fd)
+        if len(looks) == 1 and what == "begins another shard":
+            with pytest.raises(ResultsWriteError, match="another run has taken over"):
+                folder.open(2, OutputSettings())
+        elif len(looks) == 1 and what == "ends its shard":
+            folder.make_whole(1)
+        elif len(looks) == 1:
+            late.rename(folder.names(2).part)
+        return look(fd)
+
+    monkeypatch.setattr(parts, "lock_results", meanwhile)
+    output = RunOutput.open(run_files(str(results)), OutputSettings())
+    await output.close()
+    assert ids(results) == (["q-0", "q-1"] if what == "has ended another meanwhile" else ["q-0"])
+    assert not os.path.exists(folder.path)
+
+
+async def test_parts_of_another_form_are_no_reason_to_lose_them(tmp_path):
+    results = tmp_path / "out.jsonl"
+    folder = WorkFolder.make(str(results))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    with pytest.raises(ResultsWriteError, match=r"1 answers .* are not of the form openai-batch; give --format"):
+        RunOutput.open(run_files(str(results)), OutputSettings(form="openai-batch"))
+    await RunOutput.open(run_files(str(results)), OutputSettings()).close()
+    assert ids(results) == ["q-0"]
+
+
+async def test_a_part_that_a_look_has_missed_is_found_by_the_next(tmp_path, monkeypatch):
+    """A folder that is listed while a journal gets the name of its part may show neither."""
+    results = tmp_path / "out.jsonl"
+    folder = WorkFolder.make(str(results))
+    await fill(folder.open(1, OutputSettings()), [answer(0)])
+    look, looks = parts._answers, []
+
+    def miss_once(path):
+        looks.append(path)
+        return [] if len(looks) == 1 else look(path)
+
+    monkeypatch.setattr(parts, "_answers", miss_once)
+    await RunOutput.open(run_files(str(results)), OutputSettings()).close()
+    assert ids(results) == ["q-0"]
+    assert not os.path.exists(folder.path)
 
 
 def test_a_folder_that_is_not_ours_is_left_alone(tmp_path):
