@@ -17,7 +17,7 @@ from batchchat.mirrors.leftovers import left_files, set_aside, take_in_data, tak
 from batchchat.mirrors.newest import Newest, NotedSegments
 from batchchat.mirrors.parts import read_marker, remove_shards
 from batchchat.mirrors.place import MirrorPlace, machine_name, parts_prefix
-from batchchat.mirrors.shipping import Shipping
+from batchchat.mirrors.shipping import Shipping, whole_pieces
 from batchchat.results import Journal
 from batchchat.results.rescue import take_in_spills
 from batchchat.storage.faults import ConflictError, StorageError
@@ -260,10 +260,8 @@ class Mirror:
         start = start if os.path.samestat(file, os.fstat(journal.fd)) else 0
         if journal.end <= start:
             return
-        with open(journal.path, "rb") as source:
-            source.seek(start)
-            while data := source.read(32 << 20):
-                self._segments.append(data)
+        for data in whole_pieces(journal, start):
+            self._segments.append(data)
 
     def _end_shipping(self) -> None:
         if self._shipping is not None:

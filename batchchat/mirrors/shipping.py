@@ -3,18 +3,36 @@
 import os
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from batchchat.results.codec import read_at
+from batchchat.results import Journal
+from batchchat.results.codec import iter_decoded, read_at
 from batchchat.storage.faults import StorageError
 from batchchat.storage.segments import Segments
 from batchchat.storage.tries import Tries
 
-__all__ = ["Shipping"]
+__all__ = ["Shipping", "whole_pieces"]
 
 _MOST_BYTES = 8 << 20
 # Between two segments, where every line is synced by itself; twice as long after each failure, up to the most.
 _LEAST_S, _MOST_S = 0.5, 15.0
+
+
+def whole_pieces(journal: Journal, start: int) -> Iterator[bytes]:
+    """What a journal holds from an offset on, in pieces that can each be read without the others, of some 8 MiB.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    codec, lines = journal.codec, bytearray()
+    for piece in iter_decoded(journal.fd, codec.kind, start=start, end=journal.end):
+        if isinstance(piece, bytes):
+            lines += piece
+            if len(lines) >= _MOST_BYTES and (whole := lines.rfind(b"\n") + 1):
+                yield codec.encode(bytes(lines[:whole]))
+                del lines[:whole]
+    if lines:
+        yield codec.encode(bytes(lines))
 
 
 class Shipping:

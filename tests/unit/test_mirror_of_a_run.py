@@ -8,13 +8,17 @@ import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from batchchat.compress import compression_of
+from batchchat.mirrors import shipping
 from batchchat.mirrors.lease import LeaseLostError
 from batchchat.mirrors.mirror import Mirror
 from batchchat.mirrors.parts import Marker, read_marker, write_marker
 from batchchat.mirrors.place import mirror_place
+from batchchat.results.codec import Codec, iter_decoded
 from batchchat.run_output import OutputSettings, RunOutput
 from batchchat.storage import Segments, StorageError, get_bytes, objects, put_bytes, remove
 from batchchat.storage.tries import Tries
@@ -301,3 +305,29 @@ async def test_segments_that_are_left_of_published_results_are_not_newer(
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "other"))
     assert await stored(url) == [NEW]
     assert list(Segments(f"{url}.parts").read_all()) == []
+
+
+@pytest.mark.parametrize("ending", ["", ".gz", ".zst"])
+async def test_each_segment_of_what_was_left_can_be_read_without_the_others(
+    url: str, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine takes the answers from them, if this one is lost before the end."""
+    monkeypatch.setattr(shipping, "_MOST_BYTES", 500_000)
+    mirror = Mirror(mirror_place(url + ending))
+    os.makedirs(mirror.place.folder)
+    lines = [line(f"q-{number}", f"answer {number} " + "x" * 100_000 * number) for number in range(9)]
+    Path(mirror.place.local.results).write_bytes(Codec(compression_of(f"a{ending}")).encode(b"".join(lines)))
+    output = await asyncio.to_thread(opened, mirror)
+    kept = list(Segments(f"{url}{ending}.parts").read_all())
+    assert len(kept) > 3
+    found = [b"".join(decoded(segment, ending, mirror.place.folder)) for segment in kept]
+    assert all(segment.endswith(b"\n") for segment in found)
+    assert b"".join(found) == b"".join(lines)
+    await ended(mirror, output)
+
+
+def decoded(data: bytes, ending: str, folder: str) -> list[Any]:
+    path = Path(folder) / "segment"
+    path.write_bytes(data)
+    with path.open("rb") as file:
+        return list(iter_decoded(file.fileno(), compression_of(f"a{ending}"), start=0, end=len(data)))
