@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import os
+import random
 import socket
 import sys
 import tempfile
@@ -315,7 +316,9 @@ async def test_each_segment_of_what_was_left_can_be_read_without_the_others(
     monkeypatch.setattr(shipping, "_MOST_BYTES", 500_000)
     mirror = Mirror(mirror_place(url + ending))
     os.makedirs(mirror.place.folder)
-    lines = [line(f"q-{number}", f"answer {number} " + "x" * 100_000 * number) for number in range(9)]
+    lines = [
+        line(f"q-{number}", f"{number} {random.Random(number).randbytes(50_000 * number).hex()}") for number in range(9)
+    ]
     Path(mirror.place.local.results).write_bytes(Codec(compression_of(f"a{ending}")).encode(b"".join(lines)))
     output = await asyncio.to_thread(opened, mirror)
     kept = list(Segments(f"{url}{ending}.parts").read_all())
