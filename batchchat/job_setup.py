@@ -110,7 +110,8 @@ def _template_files(job: JobConfig) -> Iterator[str]:
 
 def output_settings(job: JobConfig) -> OutputSettings:
     """What the run's files need to know of the job."""
-    return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)
+    output = job.output
+    return OutputSettings(form=output.format, fsync=output.fsync, carry=job.carry, waited_for=job.processes > 1)
 
 
 def make_slots(
