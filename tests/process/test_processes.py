@@ -61,7 +61,7 @@ def half_way(folder: Path, *more: str, count: int = 200, **scenario: Any) -> Ite
 @pytest.mark.parametrize("processes", [2, 3])
 def test_every_prompt_is_answered_once_and_by_several_processes(tmp_path: Path, provider: str, processes: int) -> None:
     write_prompts(tmp_path / "in.jsonl", 120)
-    with serving(tmp_path, latency_ms=10) as server:
+    with serving(tmp_path, latency_ms=400) as server:  # it is at work for as long as its children are looked for
         process = start(server, tmp_path, provider=provider, processes=processes)
         server.wait_for_chats(20)
         assert len(children_of(process.pid, CHILD)) == processes - 1, "the run itself is one of them"
