@@ -6,6 +6,7 @@ attempt after another over a socket and tells what becomes of each. See ADR 0025
 
 import os
 import sys
+from functools import partial
 from typing import Any, cast
 
 import msgspec
@@ -43,30 +44,9 @@ def spread_over_processes(
     own = msgspec.structs.replace(context, notice=notices.of(0), shared_nonce=own_nonce(desk), concurrency=share)
     provider = provider_class(config, own)
 
-    def opening(number: int) -> Opening:
-        keys = getattr(provider, "asked_keys", None)
-        return Opening(
-            number=number,
-            kind=provider.kind,
-            settings=msgspec.to_builtins(config),
-            environ=dict(context.environ),
-            keys=None if keys is None else keys(),
-            connect_s=context.connect_s,
-            idle_s=context.idle_s,
-            attempt_s=context.attempt_s,
-            max_response_bytes=context.max_response_bytes,
-            proxy=context.proxy,
-            ca_file=None if job.ca_file is None else os.path.abspath(job.ca_file),
-            nonce_folder=context.nonce_folder,
-            concurrency=share,
-            ask_before_sending=job.rate_scope == "host",
-            tell_at_once=admission.watch is not None,
-            closed=admission.closed,
-        )
-
     spread = RemoteProvider(
         provider,
-        opening,
+        partial(_opening, job, provider, config, own, admission),
         admission=admission,
         desk=desk,
         notices=notices,
@@ -74,3 +54,28 @@ def spread_over_processes(
         concurrency=share,
     )
     return cast("Provider", spread)
+
+
+def _opening(
+    job: JobConfig, provider: Provider, config: Any, context: ProviderContext, admission: Admission, number: int
+) -> Opening:
+    """What child ``number`` is told first; made when it starts, as keys are known only then."""
+    keys = getattr(provider, "asked_keys", None)
+    return Opening(
+        number=number,
+        kind=provider.kind,
+        settings=msgspec.to_builtins(config),
+        environ=dict(context.environ),
+        keys=None if keys is None else keys(),
+        connect_s=context.connect_s,
+        idle_s=context.idle_s,
+        attempt_s=context.attempt_s,
+        max_response_bytes=context.max_response_bytes,
+        proxy=context.proxy,
+        ca_file=None if job.ca_file is None else os.path.abspath(job.ca_file),
+        nonce_folder=context.nonce_folder,
+        concurrency=context.concurrency,
+        ask_before_sending=job.rate_scope == "host",
+        tell_at_once=admission.watch is not None,
+        closed=admission.closed,
+    )

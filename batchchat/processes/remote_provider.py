@@ -131,8 +131,9 @@ class RemoteProvider:
     def _free_process(self, request: ChatRequest) -> WorkerProcess | OwnPlace | None:
         """Who makes a request; for a conversation that the service keeps always the same child, for its cookies."""
         processes = self._processes
-        if bound := request.chat_id is not None and self._conversations and bool(processes):
-            process = processes[crc32(str(request.chat_id).encode("utf-8", "replace")) % len(processes)]
+        chat = request.chat_id if self._conversations else None
+        if chat is not None and processes:
+            process = processes[crc32(chat.encode("utf-8", "replace")) % len(processes)]
             if process.ready:
                 return process
         best, in_flight = None, self._own.load
@@ -140,7 +141,8 @@ class RemoteProvider:
             in_flight += process.load
             if process.ready and process.load < self._concurrency and (best is None or process.load < best.load):
                 best = process
-        if bound or (best is None and not any(process.ready for process in processes)):  # one of them will be
+        # Where no child is ready, one of them will be.
+        if chat is not None or (best is None and not any(process.ready for process in processes)):
             return best
         return self._own if self._own.may_take(processes, in_flight, None if best is None else best.load) else best
 

@@ -221,7 +221,9 @@ def test_exit_codes_are_those_of_one_process(
     assert "Traceback" not in err
 
 
-def run_with_package(folder: Path, complete: str, *more: str, count: int = 30) -> "subprocess.CompletedProcess[str]":
+def run_with_package(
+    folder: Path, complete: str, *more: str, count: int = 30, chats: int = 0
+) -> "subprocess.CompletedProcess[str]":
     """A run over two processes of a provider from a package of the user's, whose ``complete`` is this."""
     package = folder / "packages"
     told = package / "odd-1.0.dist-info"
@@ -242,6 +244,8 @@ def run_with_package(folder: Path, complete: str, *more: str, count: int = 30) -
         "    async def stream(self, request): yield None\n"
     )
     write_prompts(folder / "in.jsonl", count)
+    with (folder / "in.jsonl").open("a") as source:
+        source.writelines(f'{{"id": "c-{n}", "chat_id": "chat {n}", "prompt": "hello {n}"}}\n' for n in range(chats))
     command = [sys.executable, "-m", "batchchat", "run", "in.jsonl", "-o", "out.jsonl", "--provider", "odd"]
     paths = os.pathsep.join(filter(None, [str(package), os.environ.get("PYTHONPATH")]))
     return subprocess.run(
@@ -267,6 +271,17 @@ def test_own_process_asks_beside_its_child(tmp_path: Path) -> None:
     (child, by_child), (own, by_own) = askers.most_common()
     assert child.split()[1] == own.split()[0], askers
     assert by_child > by_own > 0
+
+
+def test_conversations_are_a_childs_affair(tmp_path: Path) -> None:
+    """The service knows them by cookies, which one process has."""
+    answer = "await asyncio.sleep(0.005); return Completion(text=str(os.getppid()))"
+    done = run_with_package(tmp_path, answer, "--concurrency", "32", count=300, chats=600)
+    assert done.returncode == 0, done.stderr
+    parents = {line["response"] for line in read_lines(tmp_path / "out.jsonl") if line["id"].startswith("c-")}
+    assert len(parents) == 1
+    everyone = {line["response"] for line in read_lines(tmp_path / "out.jsonl")}
+    assert len(everyone) == 2, "other prompts are asked by the run's own process too"
 
 
 def test_script_without_a_main_guard_runs_it(tmp_path: Path) -> None:
