@@ -110,8 +110,7 @@ def _template_files(job: JobConfig) -> Iterator[str]:
 
 def output_settings(job: JobConfig) -> OutputSettings:
     """What the run's files need to know of the job."""
-    output = job.output
-    return OutputSettings(form=output.format, fsync=output.fsync, carry=job.carry, waited_for=job.processes > 1)
+    return OutputSettings(form=job.output.format, fsync=job.output.fsync, carry=job.carry)
 
 
 def make_slots(

@@ -40,17 +40,11 @@ Opened = TypeVar("Opened", bound="RunOutput | None")
 
 
 class OutputSettings(msgspec.Struct, frozen=True, kw_only=True):
-    """How results are written; see the job file's ``output``.
-
-    Attributes:
-        waited_for: Whether answers come from other processes, which wait for what is written to be asked again; then
-            each turn of the loop has its lines written.
-    """
+    """How results are written; see the job file's ``output``."""
 
     form: Form = "flat"
     fsync: Fsync = "interval"
     carry: Carry = "all"
-    waited_for: bool = False
 
 
 class OutputMirror(Protocol):
@@ -163,7 +157,6 @@ class RunOutput:
             fsync=self._settings.fsync,
             on_failure=on_failure,
             synced=None if mirror is None else mirror.wrote,
-            gather=not self._settings.waited_for,
         )
         self._errors = ErrorsWriter(self.files.errors, on_failure=on_failure)
         running = {"state": "running", "started_at": datetime.now(UTC), "finished_at": None}

@@ -1,4 +1,4 @@
-"""How parent and child tell each other something: frames of messages in msgpack, many messages in one write."""
+"""How parent and child tell each other something: frames of messages in msgpack, some messages in one write."""
 
 import asyncio
 import json
@@ -15,10 +15,12 @@ Received = TypeVar("Received")
 _HEAD = struct.Struct(">Q")
 # A frame that msgpack cannot carry (whole numbers beyond 64 bits, half a surrogate pair) is JSON, marked by this bit.
 _AS_JSON = 1 << 63
+# More in one write saves little; it only has the other end begin later, and both wait for each other in turn.
+_MOST = 8
 
 
 class Channel(asyncio.Protocol, Generic[Received]):
-    """One end of the socket: frames of messages, each frame what was told in one turn of the loop.
+    """One end of the socket: frames of messages, each some of what was told in one turn of the loop.
 
     What waits to be written is bounded by the requests in flight, as each of them is told of a few times only.
 
@@ -56,10 +58,13 @@ class Channel(asyncio.Protocol, Generic[Received]):
         lost()
 
     def tell(self, message: Any) -> None:
-        """Sends a message, together with what else is told in this turn of the loop."""
-        if not self._outgoing:
+        """Sends a message, at the end of this turn of the loop at the latest."""
+        outgoing = self._outgoing
+        if not outgoing:
             self._loop.call_soon(self.flush)
-        self._outgoing.append(message)
+        outgoing.append(message)
+        if len(outgoing) >= _MOST:
+            self.flush()
 
     def flush(self) -> None:
         """Writes what was told; to an end that is gone, nothing."""

@@ -61,7 +61,6 @@ class Appender:
         fsync: ``always``: a line counts as written when it is on disk.
         spill: Where lines go that cannot be written.
         on_failure: Called on the event loop, once, when writing fails.
-        gather: Whether lines gather over some turns of the loop before the thread gets them.
     """
 
     def __init__(
@@ -75,9 +74,7 @@ class Appender:
         fsync: Fsync,
         spill: Spill,
         on_failure: Callable[[WriteFailedError], None] | None = None,
-        gather: bool = True,
     ) -> None:
-        self._turns = _TURNS if gather else 1
         self._fd, self._owned, self._path, self._codec, self._spill = fd, owned, path, codec, spill
         self._regular, self._end = end is not None, end or 0
         self._always = fsync == "always" and self._regular
@@ -151,7 +148,7 @@ class Appender:
         written: asyncio.Future[None] = loop.create_future()
         self._queued_bytes += len(line)
         if not self._batch and not self._writing:
-            loop.call_soon(self._hand_over, self._turns - 1)
+            loop.call_soon(self._hand_over, _TURNS - 1)
         self._batch.append((line, written))
         return written
 
@@ -346,7 +343,7 @@ class Appender:
     def _acknowledge(self, items: _Batch, done: int) -> None:
         self._writing = False
         if self._batch:
-            self._hand_over(self._turns - 1)
+            self._hand_over(_TURNS - 1)
         # Without a thread, those that are in the file end the run too: it must not go on so slowly, and untold.
         told = 0 if self._no_thread is not None else done
         failed = self.failure if told < len(items) else None

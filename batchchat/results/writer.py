@@ -35,7 +35,6 @@ class ResultsWriter(Appender):
         on_failure: Called on the event loop, once, when writing fails; ``write`` raises the same.
         rescue_folders: Where answers go that cannot be written, in the order to try; ``spill_folders`` by default.
         synced: Called in a thread of the writer's after every sync, with the offset up to which the file is whole.
-        gather: See ``Appender``.
     """
 
     def __init__(
@@ -47,7 +46,6 @@ class ResultsWriter(Appender):
         on_failure: Callable[[WriteFailedError], None] | None = None,
         rescue_folders: Sequence[str] | None = None,
         synced: Callable[[int], None] | None = None,
-        gather: bool = True,
     ) -> None:
         self._told_synced = synced
         self._folders = spill_folders(journal.files.errors) if rescue_folders is None else tuple(rescue_folders)
@@ -62,7 +60,6 @@ class ResultsWriter(Appender):
             if journal.regular
             else Spill(self._folders),
             on_failure=on_failure,
-            gather=gather,
         )
         self._journal, self._policy, self._interval_s = journal, fsync, interval_s
         self._synced_end = self._end

@@ -445,6 +445,24 @@ def test_silent_child_is_asked_and_given_up(alive: bool, at_work: bool, stuck_at
     run_virtual(run())
 
 
+async def test_other_end_can_begin_before_this_one_has_told_all() -> None:
+    class Wire(asyncio.Transport):
+        def __init__(self) -> None:
+            self.frames: list[list[Any]] = []
+
+        def write(self, data: Any) -> None:
+            self.frames.append(msgspec.msgpack.decode(data[8:], type=list[ToChild]))
+
+    wire, told = Wire(), [Cancel(number) for number in range(21)]
+    channel: Channel[Any] = Channel(FromChild, lambda messages: None, lambda: None)
+    channel.connection_made(wire)
+    for message in told:
+        channel.tell(message)
+    assert wire.frames == [told[:8], told[8:16]], "most was told within the turn of the loop"
+    await asyncio.sleep(0)
+    assert [message for frame in wire.frames for message in frame] == told
+
+
 def test_frame_that_msgpack_cannot_carry_is_json() -> None:
     """Half a surrogate pair has no UTF-8."""
     frame = frame_of([Done(1, Completion(text="\ud83d"))], msgspec.msgpack.Encoder())
