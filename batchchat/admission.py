@@ -105,8 +105,9 @@ class Admission:
         """The task's request, let out before, begins its way to the wire."""
         self.in_flight.add(task)
         passage, now = self._of(task), time.monotonic()
-        if passage.began_at is None:
+        if first := passage.began_at is None:
             passage.began_at = now
+        passage.first = first
         if self.wire_times is not None:
             self.wire_times[task] = now
         if passage.send is not None:
@@ -145,17 +146,13 @@ class Admission:
             self._limiter.sent(passage.send)
         passage.note_sent()
 
-    def take_back(self, task: asyncio.Task[Any], *, first: bool) -> None:
-        """The task's request was let out, and will not be sent before it is admitted again.
-
-        Args:
-            first: Whether the task's prompt had sent nothing before.
-        """
+    def take_back(self, task: asyncio.Task[Any]) -> None:
+        """The task's request began its way, and will not be sent before it is admitted again."""
         passage = self._of(task)
         if passage.send is not None:
             self._limiter.take_back(passage.send)
             passage.send = None
-        if first:
+        if passage.first:
             passage.began_at = None
             if self.wire_times is not None:
                 self.wire_times.pop(task, None)
@@ -288,19 +285,20 @@ class _Passage:
 
     Attributes:
         began_at: ``time.monotonic()`` of the first request of its prompt; None before that.
+        first: Whether that is its last request too.
         trip: Its attempt, as the meter counts it; None between attempts.
         send: Its last request, as the limits count it, until the attempt is over.
         over: Whether the limits know that this request is over.
         of_prompt: Whether a prompt asks, and not a fetch of a nonce.
     """
 
-    __slots__ = ("began_at", "of_prompt", "over", "send", "trip")
+    __slots__ = ("began_at", "first", "of_prompt", "over", "send", "trip")
 
     def __init__(self) -> None:
         self.began_at: float | None = None
         self.trip: Trip | None = None
         self.send: Send | None = None
-        self.over = self.of_prompt = False
+        self.first = self.over = self.of_prompt = False
 
     def take(self, send: Send) -> None:
         """A request of this was let out."""

@@ -91,6 +91,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
     def data_received(self, data: bytes) -> None:
         """See ``asyncio.Protocol``."""
         unread = self._unread
+        messages: list[Received] = []
         unread += data
         at = 0
         while len(unread) - at >= _HEAD.size:
@@ -100,11 +101,12 @@ class Channel(asyncio.Protocol, Generic[Received]):
                 break
             with memoryview(unread) as whole:
                 body = whole[at + _HEAD.size : end]
-                messages = self._parsed(body, as_json=bool(head & _AS_JSON))
+                messages += self._parsed(body, as_json=bool(head & _AS_JSON))
                 body.release()
             at = end
-            self._received(messages)
         del unread[:at]
+        if messages:
+            self._received(messages)
 
     def _parsed(self, body: memoryview, *, as_json: bool) -> list[Received]:
         if as_json:

@@ -30,7 +30,7 @@ class Errand:
     """
 
     __slots__ = (
-        "_admission", "_first", "_given_up", "_loop", "_tell", "_wake", "_wants", "begun", "number", "place",
+        "_admission", "_given_up", "_loop", "_tell", "_wake", "_wants", "begun", "number", "place",
         "result", "task", "withdrawn",
     )  # fmt: skip
 
@@ -38,7 +38,6 @@ class Errand:
         self.number, self.task, self._admission, self._tell = number, task, admission, tell
         self._loop = task.get_loop()  # asking for the running one costs a system call
         self.begun = self.withdrawn = self._wants = self._given_up = False
-        self._first = True
         self.place: int | None = None
         self.result: Completion | BaseException | None = None
         self._wake: asyncio.Future[None] | None = None
@@ -93,7 +92,6 @@ class Errand:
     def begin(self) -> None:
         """A request of the task is on its way to the wire, or as good as."""
         self.begun = True
-        self._first = self._admission.began_at(self.task) is None
         self._admission.begin(self.task)
 
     def ask_admission(self) -> None:
@@ -106,7 +104,7 @@ class Errand:
         """What was let out is not sent."""
         if self.begun:
             self.begun = False
-            self._admission.take_back(self.task, first=self._first)
+            self._admission.take_back(self.task)
 
     def withdraw(self) -> None:
         """The child could not send now if the request were let out."""

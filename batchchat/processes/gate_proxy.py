@@ -69,6 +69,17 @@ class Pending:
         self.still: Callable[[], bool] = always
 
 
+class _Pendings(dict[asyncio.Task[Any], Pending]):
+    """The attempts by their tasks; a task that has none gets one of its own."""
+
+    def __init__(self, make: Callable[[asyncio.Task[Any]], Pending]) -> None:
+        super().__init__()
+        self._make = make
+
+    def __missing__(self, task: asyncio.Task[Any]) -> Pending:
+        return self._make(task)
+
+
 class GateProxy:
     """See ``Gate``.
 
@@ -82,7 +93,7 @@ class GateProxy:
         self._tell, self._ask_before_sending = tell, ask_before_sending
         self._tell_at_once = tell_at_once or ask_before_sending
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[asyncio.Task[Any], Pending] = {}
+        self._pending = _Pendings(self._own_pending)
         self._by_number: dict[int, Pending] = {}
         self._telling: asyncio.TimerHandle | None = None
         self._own = 0
@@ -116,7 +127,7 @@ class GateProxy:
         """See ``Gate``."""
         if self.closed:
             raise Abandoned
-        pending = self._pending_of(asyncio.current_task(self._loop))
+        pending = self._pending[self._task()]
         if pending.let_out:
             pending.let_out = False
             return
@@ -127,7 +138,7 @@ class GateProxy:
 
     def begin(self, task: asyncio.Task[Any]) -> None:
         """See ``Gate``."""
-        pending = self._pending_of(task)
+        pending = self._pending[task]
         pending.begun = True
         if not pending.expected:
             self._tell(Begun(pending.number))
@@ -136,7 +147,7 @@ class GateProxy:
         """See ``Gate``."""
         if self.closed:
             raise Abandoned
-        pending = self._pending_of(task)
+        pending = self._pending[task]
         if pending.patient and not self._tell_at_once:
             pending.gone = True
             self._tell_later()
@@ -146,7 +157,7 @@ class GateProxy:
 
     def left(self, task: asyncio.Task[Any]) -> None:
         """See ``Gate``."""
-        pending = self._pending_of(task)
+        pending = self._pending[task]
         pending.begun = pending.expected = False
         if pending.patient and not self._tell_at_once:
             pending.over = True
@@ -156,7 +167,7 @@ class GateProxy:
 
     def observed(self, told: RateHeaders) -> str | None:
         """See ``Gate``; the parent tells the user."""
-        pending = self._pending_of(asyncio.current_task(self._loop))
+        pending = self._pending[self._task()]
         self._catch_up(pending)
         self._tell(Observed(pending.number, told))
         return None
@@ -219,16 +230,18 @@ class GateProxy:
     def _waiting(self) -> Iterator[Pending]:
         return (each for each in self._by_number.values() if each.reply is not None and not each.begun)
 
-    def _pending_of(self, task: asyncio.Task[Any] | None) -> Pending:
-        """What the parent knows the task as; one of the provider's own gets a negative number."""
-        pending = None if task is None else self._pending.get(task)
-        if pending is None:
-            if task is None:
-                raise RuntimeError("a gate is used outside a task")
-            self._own -= 1
-            pending = Pending(self._own, let_out=False)
-            self.enter(task, pending)
-            task.add_done_callback(self._own_ended)
+    def _task(self) -> asyncio.Task[Any]:
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a gate is used outside a task")
+        return task
+
+    def _own_pending(self, task: asyncio.Task[Any]) -> Pending:
+        """What the parent knows a task of the provider's own as: a negative number."""
+        self._own -= 1
+        pending = Pending(self._own, let_out=False)
+        self.enter(task, pending)
+        task.add_done_callback(self._own_ended)
         return pending
 
     def _own_ended(self, task: asyncio.Task[Any]) -> None:

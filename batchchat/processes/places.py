@@ -19,13 +19,17 @@ class Places:
     def __init__(self) -> None:
         self._failed: WeakKeyDictionary[asyncio.Task[Any], tuple[ChatRequest, int]] = WeakKeyDictionary()
         self.deadly: WeakSet[asyncio.Task[Any]] = WeakSet()
+        self._any = False  # asking a dictionary of weak references whether it is empty costs as much as all else here
 
     def keep(self, task: "asyncio.Task[Any] | None", request: ChatRequest, place: int | None) -> None:
         """The task's attempt failed at this one of several endpoints; None where there is one."""
         if place is not None and task is not None:
             self._failed[task] = (request, place)
+            self._any = True
 
     def take(self, task: "asyncio.Task[Any] | None", request: ChatRequest) -> int | None:
         """Where the task's last attempt failed, if it was for this request."""
-        failed = self._failed.pop(task, None) if self._failed and task is not None else None
+        if not self._any or task is None:
+            return None
+        failed = self._failed.pop(task, None)
         return failed[1] if failed is not None and failed[0] is request else None

@@ -164,17 +164,21 @@ class WorkerProcess:
 
     async def complete(self, request: ChatRequest) -> Completion:
         """Has the child make one attempt for the running task; see ``Provider.complete``."""
-        errand = self._new_errand()
+        task = asyncio.current_task(self._loop)
+        if task is None:
+            raise RuntimeError("a request outside a task")
+        self._count = number = self._count + 1
+        errand = self._errands[number] = Errand(number, task, self._admission, self.tell)
         self.load += 1
         try:
             if let_out := self._admission.free:  # then the child need not ask
                 await self._admission.admit()
                 errand.begin()
-            self.tell(Ask(errand.number, request, let_out, self._places.take(errand.task, request)))
+            self.tell(Ask(number, request, let_out, self._places.take(task, request)))
             self._silence.begin()
             return await errand.outcome()
         except ProviderError:
-            self._places.keep(errand.task, request, errand.place)
+            self._places.keep(task, request, errand.place)
             raise
         finally:
             self.load -= 1
@@ -194,14 +198,6 @@ class WorkerProcess:
                 raise
         while self._tasks:
             await asyncio.wait(self._tasks)
-
-    def _new_errand(self) -> Errand:
-        task = asyncio.current_task(self._loop)
-        if task is None:
-            raise RuntimeError("a request outside a task")
-        self._count += 1
-        errand = self._errands[self._count] = Errand(self._count, task, self._admission, self.tell)
-        return errand
 
     def _forget(self, errand: Errand) -> None:
         del self._errands[errand.number]
