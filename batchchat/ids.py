@@ -93,7 +93,7 @@ class IdTable:
                     self._far = far = True
                     place = self._place(second)
                     bucket, digest = buckets[place], _digest(second, first)
-            buckets[place] = bucket + digest + value
+            buckets[place] = bucket + (digest + value)
             added += 1
             if added > room:
                 self._split()

@@ -4,6 +4,7 @@ A line that msgspec reads as one of the structs below is valid JSON as a whole: 
 for UTF-8, which is checked here. Whatever is odd about a line makes it none, and ``judge`` looks at it instead.
 """
 
+from binascii import unhexlify
 from collections.abc import Callable, Iterable
 from typing import Literal
 
@@ -69,8 +70,10 @@ def read_answers(lines: Iterable[bytes], form: Form) -> list[tuple[PromptId, byt
             if not id if isinstance(id, str) else id.bit_length() > _MOST_BITS:
                 break
             fingerprint = answer.fingerprint
-            value = b"" if fingerprint is None or len(fingerprint) != 16 else bytes.fromhex(fingerprint)
-            add((id, value if len(value) == 8 else fingerprint_value(fingerprint).to_bytes(8, "big")))
+            if fingerprint is not None and len(fingerprint) == 16:
+                add((id, unhexlify(fingerprint)))
+            else:
+                add((id, fingerprint_value(fingerprint).to_bytes(8, "big")))
     except (ValueError, RecursionError):  # invalid UTF-8, or not what the structs expect
         pass
     return found
