@@ -26,7 +26,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
 
     Args:
         incoming: Type of a message from the other end.
-        received: Called with the messages of a frame, in their order.
+        received: Called with the messages of frames that came together, in their order.
         lost: Called once when the other end is gone, or has nothing more to say.
     """
 
@@ -38,6 +38,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
         self._transport: asyncio.Transport | None = None
         self._outgoing: list[Any] = []
         self._unread = bytearray()
+        self._said_all = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """See ``asyncio.Protocol``."""
@@ -67,15 +68,16 @@ class Channel(asyncio.Protocol, Generic[Received]):
             self.flush()
 
     def flush(self) -> None:
-        """Writes what was told; to an end that is gone, nothing."""
+        """Writes what was told; to an end that is gone, and after ``end``, nothing."""
         messages, self._outgoing = self._outgoing, []
-        if messages and self._transport is not None:
+        if messages and self._transport is not None and not self._said_all:
             self._transport.write(frame_of(messages, self._encoder))
 
     def end(self) -> None:
         """Says that nothing more comes."""
         self.flush()
-        if self._transport is not None:
+        if self._transport is not None and not self._said_all:
+            self._said_all = True
             self._transport.write_eof()
 
     def give_up(self) -> None:

@@ -241,10 +241,9 @@ class GateProxy:
         self._own -= 1
         pending = Pending(self._own, let_out=False)
         self.enter(task, pending)
-        task.add_done_callback(self._own_ended)
+        task.add_done_callback(lambda _: self._own_ended(pending))
         return pending
 
-    def _own_ended(self, task: asyncio.Task[Any]) -> None:
-        pending = self._pending[task]
+    def _own_ended(self, pending: Pending) -> None:
         self.leave(pending)
         self._tell(Ended(pending.number))

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -304,6 +305,25 @@ def test_attempt_waits_at_the_gate_for_its_child() -> None:
     asyncio.run(run())
 
 
+async def test_request_that_was_not_sent_after_all_leaves_the_time_of_the_first_that_was() -> None:
+    task, admission = asyncio.current_task(), Admission(Limiter())
+    assert task is not None
+    await admission.expect(ChatRequest(messages=[]), task)
+    first = Errand(1, task, admission, lambda _: None)
+    first.begin()
+    first.unused()
+    assert admission.began_at(task) is None
+    first.begin()
+    first.sent()
+    first.left()
+    began_at = admission.began_at(task)
+    again = Errand(2, task, admission, lambda _: None)
+    again.begin()
+    again.unused()
+    assert began_at is not None
+    assert admission.began_at(task) == began_at
+
+
 @pytest.mark.parametrize("whole", [True, False])
 def test_child_has_the_last_word_on_what_is_to_end(whole: bool) -> None:
     async def run() -> None:
@@ -461,6 +481,22 @@ async def test_other_end_can_begin_before_this_one_has_told_all() -> None:
     assert wire.frames == [told[:8], told[8:16]], "most was told within the turn of the loop"
     await asyncio.sleep(0)
     assert [message for frame in wire.frames for message in frame] == told
+
+
+async def test_nothing_goes_after_the_end() -> None:
+    ours, theirs = socket.socketpair()
+    with theirs:
+        channel: Channel[Any] = Channel(FromChild, lambda messages: None, lambda: None)
+        await asyncio.get_running_loop().create_unix_connection(lambda: channel, sock=ours)
+        channel.tell(Cancel(1))
+        channel.end()
+        for number in range(2, 30):
+            channel.tell(Cancel(number))
+        channel.end()
+        await asyncio.sleep(0)
+        with theirs.makefile("rb") as frames:
+            assert msgspec.msgpack.decode((await asyncio.to_thread(frames.read))[8:], type=list[ToChild]) == [Cancel(1)]
+        channel.close()
 
 
 def test_frame_that_msgpack_cannot_carry_is_json() -> None:

@@ -52,7 +52,7 @@ def test_answers_are_known_by_id_and_fingerprint(tmp_path):
 
 @pytest.mark.parametrize(
     "fingerprint",
-    ["0" * 16, "F" * 16, "abcdef", "12 34 56 78 90 ab", "12 34 56 78 90 a", "-00000000000000f", "0x00000000000a1f", "g" * 16,
+    ["0" * 16, "F" * 16, "abcdef", "12 34 56 78 90ab", "-00000000000000f", "0x00000000000a1f", "g" * 16,
      "1234_5678_9abc_d", "é" * 16, "１" * 16, "", "a" * 17],
 )  # fmt: skip
 def test_odd_fingerprint_has_one_value_however_its_line_is_read(tmp_path, fingerprint):
