@@ -59,7 +59,7 @@ class Channel(asyncio.Protocol, Generic[Received]):
         lost()
 
     def tell(self, message: Any) -> None:
-        """Sends a message, at the end of this turn of the loop at the latest."""
+        """Sends a message, in the next turn of the loop at the latest."""
         outgoing = self._outgoing
         if not outgoing:
             self._loop.call_soon(self.flush)

@@ -6,7 +6,7 @@ __all__ = ["OwnShare"]
 _SHORTEST_S, _LONGEST_S = 0.05, 1.0
 # Below this, nobody waits for a processor, and it does not matter who makes a request.
 _BUSY = 0.5
-# Children fed by a process that is busier than they are lose nothing by it, up to here (measured, docs/performance.md).
+# Children fed by a process that is busier than they are lose nothing by it, up to here (tried, docs/performance.md).
 _AHEAD = 0.3
 _STEP = 1 / 64
 

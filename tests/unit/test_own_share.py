@@ -64,20 +64,16 @@ def test_process_that_has_enough_to_do_makes_none_itself() -> None:
     assert own_of(settled(ask_s=0.02, other_s=0.05)) == 0
 
 
-def test_run_with_little_to_do_keeps_its_part() -> None:
-    share = OwnShare(1)
-    begun = share.part
-    for tenth in range(100):
-        share.told(1, tenth * 0.001, tenth * 0.03, tenth * 0.1)
-    assert share.part == begun
-
-
-def test_time_in_which_nothing_ran_says_nothing() -> None:
-    """As where the whole run was stopped, or had no requests."""
+@pytest.mark.parametrize(
+    ("child_s", "own_s", "told_each_s"),
+    [(0.001, 0.03, 0.1), (0.01, 9.0, 10.0)],
+    ids=["little to do", "nothing ran for a while, as where the whole run was stopped"],
+)
+def test_what_says_nothing_of_who_is_busier_changes_no_part(child_s: float, own_s: float, told_each_s: float) -> None:
     share = OwnShare(1)
     begun = share.part
     for number in range(100):
-        share.told(1, number * 0.01, number * 9.0, number * 10.0)
+        share.told(1, number * child_s, number * own_s, number * told_each_s)
     assert share.part == begun
 
 

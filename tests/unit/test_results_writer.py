@@ -92,12 +92,20 @@ async def test_close_writes_what_came_in_the_same_turn(tmp_path):
     assert path.read_bytes() == b"".join(map(answer, range(3)))
 
 
-def test_process_that_never_closes_writes_what_was_queued(tmp_path):
+NO_THREADS = """\
+def start(thread): raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+"""
+
+
+@pytest.mark.parametrize("threads", ["", NO_THREADS], ids=["with a thread", "without a thread"])
+def test_process_that_never_closes_writes_what_was_queued(tmp_path, threads):
     path = tmp_path / "r.jsonl"
     code = (
-        "import asyncio\n"
+        "import asyncio, threading\n"
         "from batchchat.results import ResultsWriter, open_journal, run_files\n"
         "from tests.result_lines import answer\n"
+        f"{threads}"
         "async def main():\n"
         f"    writer = ResultsWriter(open_journal(run_files({str(path)!r})))\n"
         "    for number in range(3):\n"
@@ -385,28 +393,6 @@ async def test_errors_file_gets_its_name_without_a_thread(tmp_path, no_threads):
     async with asyncio.timeout(20):
         await ErrorsWriter(str(tmp_path / "e.jsonl")).close()
     assert os.listdir(tmp_path) == ["e.jsonl"]
-
-
-def test_process_that_never_closes_writes_what_was_queued_without_a_thread_too(tmp_path):
-    path = tmp_path / "r.jsonl"
-    code = (
-        "import asyncio, threading\n"
-        "from batchchat.results import ResultsWriter, open_journal, run_files\n"
-        "from tests.result_lines import answer\n"
-        'def start(thread): raise RuntimeError("can\'t start new thread")\n'
-        "async def main():\n"
-        f"    writer = ResultsWriter(open_journal(run_files({str(path)!r})))\n"
-        "    threading.Thread.start = start\n"
-        "    for number in range(3):\n"
-        "        writer.write_soon(answer(number))\n"
-        "    asyncio.get_running_loop().stop()\n"
-        "    await asyncio.sleep(60)\n"
-        "loop = asyncio.new_event_loop()\n"
-        "task = loop.create_task(main())\n"
-        "loop.run_forever()\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, capture_output=True)
-    assert path.read_bytes() == b"".join(map(answer, range(3)))
 
 
 async def test_a_bug_at_the_end_of_a_file_is_no_good_end(tmp_path):
