@@ -115,8 +115,11 @@ class Admission:
         if self.watch is not None:
             self.watch.begin(task)
 
-    def sent(self, task: asyncio.Task[Any]) -> Awaitable[None] | None:
+    def sent(self, task: asyncio.Task[Any], *, elsewhere: bool = False) -> Awaitable[None] | None:
         """The task's request goes to the wire; see ``Gate``.
+
+        Args:
+            elsewhere: Whether another process writes it, and ``written`` tells when it has.
 
         Raises:
             Abandoned: The run stopped while its connection was made.
@@ -126,10 +129,18 @@ class Admission:
         if self.watch is not None:
             self.watch.sent(task)
         passage = self._of(task)
-        if passage.send is not None and (waiting := self._limiter.sent(passage.send)) is not None:
-            return self._sent_later(waiting, passage)
+        if (send := passage.send) is not None:
+            send.elsewhere = elsewhere
+            if (waiting := self._limiter.sent(send)) is not None:
+                return self._sent_later(waiting, passage)
         passage.note_sent()
         return None
+
+    def written(self, task: asyncio.Task[Any]) -> None:
+        """The task's request has been written in another process."""
+        passage = self._passages.get(task)
+        if passage is not None and passage.send is not None:
+            self._limiter.written(passage.send)
 
     async def _sent_later(self, waiting: Awaitable[None], passage: "_Passage") -> None:
         await waiting
@@ -143,6 +154,7 @@ class Admission:
             self.watch.sent(task)
         passage = self._of(task)
         if passage.send is not None:
+            passage.send.elsewhere = True
             self._limiter.sent(passage.send)
         passage.note_sent()
 

@@ -148,7 +148,23 @@ class Limiter:
         """The request goes to the wire now; where something is returned, not before that is done."""
         if send.in_transit:
             self._land(send)
+        if self._windows and not send.elsewhere:  # it is written within this turn of the loop and the next
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._written_here, send, send.at)
         return None
+
+    def written(self, send: Send) -> None:
+        """The request has been written, by now at the latest, and counts from now.
+
+        Where a process has to wait for a processor before it writes, the request is as late at the service; counted
+        from when it was let out, a window there would hold one too many.
+        """
+        if not send.in_transit:
+            send.at = self._now()
+
+    def _written_here(self, send: Send, let_out_at: float) -> None:
+        if send.at == let_out_at:  # else it is on its way again
+            self.written(send)
 
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""

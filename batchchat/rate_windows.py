@@ -32,15 +32,17 @@ class Send:
     """One request that was let out, as the limits remember it.
 
     Attributes:
-        at: Loop time at which it went out: when it was let out, and more exactly once ``Limiter.sent`` tells.
+        at: Loop time at which it went out: when it was let out, and once it was written, when that was at the latest.
+        elsewhere: Whether another process writes it, which tells when it has.
         in_transit: Whether it is still on its way to the wire, as while its connection is made.
         tokens: What it counts in the token budget.
     """
 
-    __slots__ = ("at", "in_transit", "tokens")
+    __slots__ = ("at", "elsewhere", "in_transit", "tokens")
 
     def __init__(self, at: float, tokens: int) -> None:
-        self.at, self.tokens, self.in_transit = at, float(tokens), False
+        self.at, self.tokens = at, float(tokens)
+        self.in_transit = self.elsewhere = False
 
 
 class Margins(msgspec.Struct, frozen=True, gc=False):

@@ -156,6 +156,11 @@ class HostLimiter(Limiter):
             await self._until(again)
             send.seq = again.seq
 
+    def written(self, send: Send) -> None:
+        """The request has been written: it has landed."""
+        if isinstance(send, _HostSend) and send.leaving:
+            self._land_now(send, send.seq)
+
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""
         self._quota.left(send)
@@ -259,9 +264,11 @@ class HostLimiter(Limiter):
         access.fold_if_due()
 
     def _leaves(self, send: _HostSend) -> None:
-        """It is written within this turn of the loop and the next; then it has landed."""
-        send.leaving, loop = True, asyncio.get_running_loop()
-        loop.call_soon(loop.call_soon, self._land_now, send, send.seq)
+        """Here it is written within this turn of the loop and the next; then it has landed."""
+        send.leaving = True
+        if not send.elsewhere:
+            loop = asyncio.get_running_loop()
+            loop.call_soon(loop.call_soon, self._land_now, send, send.seq)
 
     def _land_now(self, send: _HostSend, seq: int) -> None:
         if send.seq == seq and not send.landed and self._access is not None:

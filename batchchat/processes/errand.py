@@ -117,12 +117,16 @@ class Errand:
     async def may_send(self) -> None:
         """Tells the child when the request, which is ready for the wire, may go there, or that it may not."""
         try:
-            if (waiting := self._admission.sent(self.task)) is not None:
+            if (waiting := self._admission.sent(self.task, elsewhere=True)) is not None:
                 await waiting
         except Abandoned:
             self._tell(Reply(self.number, ABANDONED))
         else:
             self._tell(Reply(self.number, GO))
+
+    def written(self) -> None:
+        """The request has been written, by now at the latest."""
+        self._admission.written(self.task)
 
     def left(self) -> None:
         """The request is over."""

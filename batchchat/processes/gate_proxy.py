@@ -20,6 +20,7 @@ from batchchat.processes.messages import (
     Sent,
     Unused,
     Withdraw,
+    Written,
 )
 from batchchat.providers.base import always
 from batchchat.rate_headers import RateHeaders
@@ -153,7 +154,17 @@ class GateProxy:
             self._tell_later()
             return None
         self._tell(Sent(pending.number))
-        return self._word(pending) if self._ask_before_sending else None
+        return self._leave_to_send(pending) if self._ask_before_sending else None
+
+    async def _leave_to_send(self, pending: Pending) -> None:
+        """Waits for the parent's last word, and tells when the request has been written."""
+        await self._word(pending)
+        # It is written within this turn of the loop and the next.
+        self._loop.call_soon(self._loop.call_soon, self._written, pending)
+
+    def _written(self, pending: Pending) -> None:
+        if pending.begun and self._by_number.get(pending.number) is pending:
+            self._tell(Written(pending.number))
 
     def left(self, task: asyncio.Task[Any]) -> None:
         """See ``Gate``."""

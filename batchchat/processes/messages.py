@@ -42,6 +42,7 @@ __all__ = [
     "Unused",
     "Withdraw",
     "Worked",
+    "Written",
 ]
 
 # What a child may do with a request that it asked about: send it, ask again when it can send it, give it up.
@@ -165,6 +166,12 @@ class Begun(_Message, tag=16):
 
 class Sent(_Message, tag=17):
     """It goes to the wire."""
+
+    number: int
+
+
+class Written(_Message, tag=29):
+    """It was written, after the parent had said that it may go."""
 
     number: int
 
@@ -293,6 +300,7 @@ FromChild = (
     | Unused
     | Begun
     | Sent
+    | Written
     | Left
     | Observed
     | Done

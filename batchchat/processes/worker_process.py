@@ -34,6 +34,7 @@ from batchchat.processes.messages import (
     Unused,
     Withdraw,
     Worked,
+    Written,
 )
 from batchchat.processes.places import Places
 from batchchat.processes.shared_nonce import NonceDesk
@@ -111,6 +112,7 @@ class WorkerProcess:
         return {
             Done: self._done,
             Sent: self._sent,
+            Written: lambda told: self._on(told.number, Errand.written),
             Left: lambda told: self._on(told.number, Errand.left),
             Failed: self._failed,
             Ended: lambda told: self._on(
@@ -297,8 +299,8 @@ class WorkerProcess:
         self._desk.failed(self.tell)
         for errand in list(self._errands.values()):
             self._places.deadly.add(errand.task)
-            if errand.begun:  # whether it had gone to the wire, nobody can tell any more
-                errand.sent()
+            if errand.begun and not self.opening.ask_before_sending:
+                errand.sent()  # whether it had gone to the wire, nobody can tell any more
             errand.lost(self._loss(how))
         if not self._started.done():
             self._settle_start(ConfigError(f"a worker process ended at its start: {how}; lower --processes"))

@@ -74,14 +74,16 @@ def test_every_prompt_is_answered_once_and_by_several_processes(tmp_path: Path, 
     assert report["requests"] == len(server.requests()), "each request is counted once"
 
 
-def test_killed_child_costs_an_attempt_and_is_replaced(tmp_path: Path) -> None:
-    with half_way(tmp_path, "-v") as (server, process, children):
+@pytest.mark.parametrize("limit", [[], ["--rate", "200/s", "--rate-scope", "host"]], ids=["free", "host"])
+def test_killed_child_costs_an_attempt_and_is_replaced(tmp_path: Path, limit: list[str]) -> None:
+    with half_way(tmp_path, "-v", *limit) as (server, process, children):
         os.kill(children[0], signal.SIGKILL)
         code, _, err = finish(process)
         assert code == 0, err
         assert "worker process" in err
         assert "SIGKILL" in err
         assert "Traceback" not in err
+        assert "Warning" not in err
         assert sum(server.asked().values()) - 200 <= 16, "only what it had in flight is asked twice"
     assert_all_answered(tmp_path / "out.jsonl", range(200))
     assert not [pid for pid in children if is_running(pid)]

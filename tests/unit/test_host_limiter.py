@@ -84,6 +84,22 @@ def test_request_that_is_written_twice_counts_twice(tmp_path) -> None:
     assert worst_window(run_virtual(twice()), 1.0) == 1
 
 
+@pytest.mark.parametrize("end", ["written", "left"])
+def test_request_that_another_process_writes_counts_from_when_it_has(tmp_path, end) -> None:
+    async def elsewhere() -> float:
+        async with limiter(tmp_path, SECOND) as one, limiter(tmp_path, SECOND) as other:
+            send = await one.acquire()
+            assert send is not None
+            send.elsewhere = True
+            assert one.sent(send) is None
+            await asyncio.sleep(1.5)
+            at = asyncio.get_running_loop().time()
+            (one.written if end == "written" else one.left)(send)
+            return await passes(other) - at
+
+    assert 1.0 <= run_virtual(elsewhere()) < 1.1
+
+
 @pytest.mark.parametrize("moment", ["waiting", "let out"])
 def test_request_that_is_given_up_leaves_its_time_to_others(tmp_path, moment) -> None:
     async def given_up() -> float:

@@ -468,6 +468,30 @@ def test_window_counts_from_when_a_request_reaches_the_wire(slow: set[int], dela
     assert worst_window(run_virtual(connected_times(60, slow, delay_s)), 1.0) <= 5
 
 
+@pytest.mark.parametrize("connects", [False, True])
+def test_window_counts_from_when_a_request_was_written(connects: bool) -> None:
+    """A process may have to wait for a processor between the leave to send and the write, one turn of the loop later."""
+
+    async def written_times() -> list[float]:
+        loop = asyncio.get_running_loop()
+        limiter = Limiter([Rate(20, 1.0)])
+        times: list[float] = []
+        for number in range(200):
+            send = await limiter.acquire()
+            assert send is not None
+            if connects:
+                limiter.begin(send)
+            limiter.sent(send)
+            loop.now += random.Random(number).choice([0.0, 0.0, 0.03])
+            await asyncio.sleep(0)
+            times.append(loop.time())
+        return times
+
+    times = run_virtual(written_times())
+    assert worst_window(times, 1.0) <= 20
+    assert 199 / (times[-1] - times[0]) > 0.975 * 20
+
+
 def test_request_that_never_reaches_the_wire_holds_nobody_up() -> None:
     async def lost() -> float:
         limiter = Limiter([Rate(1, 1.0)])

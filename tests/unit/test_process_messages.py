@@ -37,6 +37,7 @@ from batchchat.processes.messages import (
     ToChild,
     Unused,
     Withdraw,
+    Written,
 )
 from batchchat.processes.shared_nonce import NonceDesk
 from batchchat.processes.silence import SilenceWatch
@@ -185,6 +186,30 @@ def test_attempt_that_goes_on_tells_soon_what_became_of_its_request(over: bool) 
         await asyncio.sleep(0.2)
         assert told == ([Sent(7), Left(7)] if over else [Sent(7)])
         assert not pending.gone, "nothing is told twice"
+
+    run_virtual(run())
+
+
+@pytest.mark.parametrize("over", [False, True])
+def test_request_with_the_parents_last_word_tells_when_it_was_written(over: bool) -> None:
+    told: list[Any] = []
+
+    async def run() -> None:
+        gate = GateProxy(told.append, ask_before_sending=True)
+        task = asyncio.current_task()
+        assert task is not None
+        gate.enter(task, Pending(7, let_out=True))
+        await gate.admit()
+        gate.begin(task)
+        waiting = gate.sent(task)
+        assert waiting is not None
+        asyncio.get_running_loop().call_soon(gate.replied, 7, GO)
+        await waiting
+        assert told == [Sent(7)], "it is written now"
+        if over:
+            gate.left(task)
+        await asyncio.sleep(0.01)
+        assert told == [Sent(7), Left(7) if over else Written(7)]
 
     run_virtual(run())
 
