@@ -133,7 +133,7 @@ class Limiter:
         return sentence
 
     def begin(self, send: Send) -> None:
-        """The request is about to go to the wire; until ``sent`` or ``left``, every window counts it as of now.
+        """The request is about to go to the wire; until ``written`` or ``left``, every window counts it as of now.
 
         A connection that has to be made first can delay a request by a good part of a window; counted from when it
         was let out, the windows at the service would hold one too many.
@@ -146,11 +146,11 @@ class Limiter:
 
     def sent(self, send: Send) -> Awaitable[None] | None:
         """The request goes to the wire now; where something is returned, not before that is done."""
-        if send.in_transit:
-            self._land(send)
         if self._windows and not send.elsewhere:  # it is written within this turn of the loop and the next
             loop = asyncio.get_running_loop()
-            loop.call_soon(loop.call_soon, self._written_here, send, send.at)
+            loop.call_soon(loop.call_soon, self.written, send)
+        else:
+            self.written(send)
         return None
 
     def written(self, send: Send) -> None:
@@ -159,12 +159,8 @@ class Limiter:
         Where a process has to wait for a processor before it writes, the request is as late at the service; counted
         from when it was let out, a window there would hold one too many.
         """
-        if not send.in_transit:
-            send.at = self._now()
-
-    def _written_here(self, send: Send, let_out_at: float) -> None:
-        if send.at == let_out_at:  # else it is on its way again
-            self.written(send)
+        if send.in_transit:
+            self._land(send)
 
     def left(self, send: Send) -> None:
         """The request is over, whether it ever came to the wire or not."""

@@ -32,8 +32,8 @@ class Send:
     """One request that was let out, as the limits remember it.
 
     Attributes:
-        at: Loop time at which it went out: when it was let out, and once it was written, when that was at the latest.
-        elsewhere: Whether another process writes it, which tells when it has.
+        at: Loop time at which it went out: when it was let out, and more exactly once it is no more in transit.
+        elsewhere: Whether another process writes it, so that this one is told when it has.
         in_transit: Whether it is still on its way to the wire, as while its connection is made.
         tokens: What it counts in the token budget.
     """
@@ -177,7 +177,7 @@ class TokenBudget:
             return 0.0
         at = 0.0
         for send in spent:
-            at = send.at + _TOKEN_WINDOW_S
+            at = max(at, send.at + _TOKEN_WINDOW_S)
             excess -= send.tokens
             if excess <= 0:
                 return at

@@ -21,13 +21,16 @@ _TICK_S = 0.001
 
 
 class _HostSend(Send):
-    """A request and its number in the shared file; ``leaving`` from before it is written until it was."""
+    """A request and its number in the shared file; ``leaving`` from before it is written until it was.
 
-    __slots__ = ("landed", "leaving", "seq")
+    It may be ``over`` before it may leave, where another process was to write it.
+    """
+
+    __slots__ = ("landed", "leaving", "over", "seq")
 
     def __init__(self, at: float, tokens: int, seq: int) -> None:
         super().__init__(at, tokens)
-        self.seq, self.leaving, self.landed = seq, False, False
+        self.seq, self.leaving, self.landed, self.over = seq, False, False, False
 
 
 class HostLimiter(Limiter):
@@ -129,7 +132,7 @@ class HostLimiter(Limiter):
 
     def sent(self, send: Send) -> Awaitable[None] | None:
         """The request goes to the wire now, or, if it took too long to come here, when what is returned is done."""
-        if not isinstance(send, _HostSend):
+        if not isinstance(send, _HostSend) or send.over:
             return None
         if send.leaving or send.landed:  # it is written a second time
             return self._sent_again(send)
@@ -140,9 +143,7 @@ class HostLimiter(Limiter):
 
     async def _sent_again(self, send: _HostSend) -> None:
         self._land_now(send, send.seq)
-        if (again := await self._reserve(int(send.tokens))) is not None:
-            await self._until(again)
-            send.seq, send.leaving, send.landed = again.seq, False, False
+        if await self._another_time(send):
             await self._sent_later(send)
 
     async def _sent_later(self, send: _HostSend) -> None:
@@ -151,10 +152,19 @@ class HostLimiter(Limiter):
             if await access.locked(lambda ledger: ledger.leave(send.seq)):
                 self._leaves(send)
                 return
-            if (again := await self._reserve(int(send.tokens))) is None:
+            if not await self._another_time(send):
                 return
-            await self._until(again)
-            send.seq = again.seq
+
+    async def _another_time(self, send: _HostSend) -> bool:
+        """Reserves one and waits for it; whether the request still needs it."""
+        if (again := await self._reserve(int(send.tokens))) is None:
+            return False
+        await self._until(again)
+        if send.over:
+            self._give_back(again.seq)
+            return False
+        send.seq, send.leaving, send.landed = again.seq, False, False
+        return True
 
     def written(self, send: Send) -> None:
         """The request has been written: it has landed."""
@@ -167,12 +177,16 @@ class HostLimiter(Limiter):
         self._holds.left(send)
         if self._quota.active:
             self._moved.set()
-        if isinstance(send, _HostSend) and not send.landed:
-            if send.leaving:
-                self._land_now(send, send.seq)
-            else:
-                send.landed = True
-                self._give_back(send.seq)
+        if not isinstance(send, _HostSend):
+            return
+        send.over = True
+        if send.landed:
+            return
+        if send.leaving:
+            self._land_now(send, send.seq)
+        else:
+            send.landed = True
+            self._give_back(send.seq)
 
     def correct(self, send: Send, tokens: int) -> None:
         """Replaces the estimated tokens of a request by what the service counted."""
@@ -266,7 +280,10 @@ class HostLimiter(Limiter):
     def _leaves(self, send: _HostSend) -> None:
         """Here it is written within this turn of the loop and the next; then it has landed."""
         send.leaving = True
-        if not send.elsewhere:
+        if send.over:  # while the file was waited for: nobody is left to tell that it was written
+            send.landed = False
+            self._land_now(send, send.seq)
+        elif not send.elsewhere:
             loop = asyncio.get_running_loop()
             loop.call_soon(loop.call_soon, self._land_now, send, send.seq)
 

@@ -120,9 +120,10 @@ class Errand:
             if (waiting := self._admission.sent(self.task, elsewhere=True)) is not None:
                 await waiting
         except Abandoned:
-            self._tell(Reply(self.number, ABANDONED))
+            word = ABANDONED
         else:
-            self._tell(Reply(self.number, GO))
+            word = GO if self.result is None else ABANDONED
+        self._tell(Reply(self.number, word))
 
     def written(self) -> None:
         """The request has been written, by now at the latest."""

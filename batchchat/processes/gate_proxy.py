@@ -44,6 +44,7 @@ class Pending:
         gone: Whether a request has gone to the wire and the parent does not know.
         over: Whether one is over and the parent does not know.
         started: Whether the task has had its first turn.
+        writes: How often a request was to go to the wire, where the parent has the last word.
     """
 
     __slots__ = (
@@ -58,6 +59,7 @@ class Pending:
         "started",
         "still",
         "task",
+        "writes",
     )
 
     task: asyncio.Task[Any]
@@ -66,6 +68,7 @@ class Pending:
         self.number = number
         self.let_out = self.expected = self.patient = let_out
         self.begun = self.gone = self.over = self.started = False
+        self.writes = 0
         self.reply: asyncio.Future[int] | None = None
         self.still: Callable[[], bool] = always
 
@@ -154,16 +157,20 @@ class GateProxy:
             self._tell_later()
             return None
         self._tell(Sent(pending.number))
-        return self._leave_to_send(pending) if self._ask_before_sending else None
+        if not self._ask_before_sending:
+            return None
+        pending.writes += 1
+        return self._leave_to_send(pending)
 
     async def _leave_to_send(self, pending: Pending) -> None:
         """Waits for the parent's last word, and tells when the request has been written."""
         await self._word(pending)
         # It is written within this turn of the loop and the next.
-        self._loop.call_soon(self._loop.call_soon, self._written, pending)
+        self._loop.call_soon(self._loop.call_soon, self._written, pending, pending.writes)
 
-    def _written(self, pending: Pending) -> None:
-        if pending.begun and self._by_number.get(pending.number) is pending:
+    def _written(self, pending: Pending, write: int) -> None:
+        current = write == pending.writes  # else its connection was of no use, and it is written again
+        if current and pending.begun and self._by_number.get(pending.number) is pending:
             self._tell(Written(pending.number))
 
     def left(self, task: asyncio.Task[Any]) -> None:

@@ -100,6 +100,39 @@ def test_request_that_another_process_writes_counts_from_when_it_has(tmp_path, e
     assert 1.0 <= run_virtual(elsewhere()) < 1.1
 
 
+@pytest.mark.parametrize("moment", ["before", "after", "after a second time was waited for", "after a late connection"])
+def test_request_that_is_over_before_it_may_leave_holds_nobody(tmp_path, moment) -> None:
+    """Another process was to write it, and ended its attempt meanwhile."""
+
+    async def over() -> list[float]:
+        async with limiter(tmp_path, Rate(2, 1.0)) as one, limiter(tmp_path, Rate(2, 1.0)) as other:
+            send = await one.acquire()
+            assert send is not None
+            send.elsewhere = True
+            if moment == "before":
+                one.left(send)
+            elif moment == "after a late connection":
+                await asyncio.sleep(5.0)
+                for _ in range(2):
+                    await passes(other)
+            waiting = one.sent(send)
+            if moment == "after a second time was waited for":
+                assert waiting is None
+                one.written(send)
+                waiting = one.sent(send)
+            waited = None if waiting is None else asyncio.ensure_future(waiting)
+            await asyncio.sleep(0.01)
+            if moment != "before":
+                one.left(send)
+            if waited is not None:
+                await waited
+            await asyncio.sleep(5.0)
+            return [await passes(limit) for limit in (one, other, one, other)]
+
+    times = run_virtual(over())
+    assert times[-1] - times[0] < 1.6
+
+
 @pytest.mark.parametrize("moment", ["waiting", "let out"])
 def test_request_that_is_given_up_leaves_its_time_to_others(tmp_path, moment) -> None:
     async def given_up() -> float:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from batchchat.durations import Rate, parse_rate
 from batchchat.limits import Limiter
 from batchchat.precise_clock import precise_clock
+from batchchat.rate_windows import Send, TokenBudget
 from tests.virtual_time import run_virtual
 
 
@@ -393,6 +394,14 @@ def test_minute_of_tokens_counts_from_when_a_request_reaches_the_wire(slow: set[
     assert worst_window(run_virtual(connected()), 60.0) <= 5
 
 
+def test_tokens_are_free_a_minute_after_the_latest_that_is_in_the_way() -> None:
+    """Also where it was not noted last."""
+    budget = TokenBudget(100)
+    for at in (0.1, 0.0):
+        budget.note(Send(at, 50))
+    assert budget.open_at(100, 1.0) == 60.1
+
+
 @given(st.integers(0, 2**32))
 @settings(max_examples=60, deadline=None)
 def test_whatever_requests_cost_and_however_long_they_connect_all_come_out(seed: int) -> None:
@@ -468,8 +477,7 @@ def test_window_counts_from_when_a_request_reaches_the_wire(slow: set[int], dela
     assert worst_window(run_virtual(connected_times(60, slow, delay_s)), 1.0) <= 5
 
 
-@pytest.mark.parametrize("connects", [False, True])
-def test_window_counts_from_when_a_request_was_written(connects: bool) -> None:
+def test_window_counts_from_when_a_request_was_written() -> None:
     """A process may have to wait for a processor between the leave to send and the write, one turn of the loop later."""
 
     async def written_times() -> list[float]:
@@ -479,8 +487,7 @@ def test_window_counts_from_when_a_request_was_written(connects: bool) -> None:
         for number in range(200):
             send = await limiter.acquire()
             assert send is not None
-            if connects:
-                limiter.begin(send)
+            limiter.begin(send)
             limiter.sent(send)
             loop.now += random.Random(number).choice([0.0, 0.0, 0.03])
             await asyncio.sleep(0)
@@ -490,6 +497,33 @@ def test_window_counts_from_when_a_request_was_written(connects: bool) -> None:
     times = run_virtual(written_times())
     assert worst_window(times, 1.0) <= 20
     assert 199 / (times[-1] - times[0]) > 0.975 * 20
+
+
+@pytest.mark.parametrize("longest_s", [0.03, 0.9])
+@pytest.mark.parametrize("burst", [1, 5])
+def test_no_stall_before_a_write_breaks_a_window(longest_s: float, burst: int) -> None:
+    """Neither for those that were about to be let out before it."""
+
+    async def written_times(seed: int) -> list[float]:
+        loop, chance = asyncio.get_running_loop(), random.Random(seed)
+        limiter = Limiter([Rate(5, 1.0)], burst=burst)
+        times: list[float] = []
+
+        async def one() -> None:
+            send = await limiter.acquire()
+            assert send is not None
+            limiter.begin(send)
+            limiter.sent(send)
+            if chance.random() < 0.3:
+                loop.now += chance.uniform(0.0, longest_s)
+            await asyncio.sleep(0)
+            times.append(loop.time())
+
+        await asyncio.gather(*(one() for _ in range(60)))
+        return times
+
+    for seed in range(30):
+        assert worst_window(run_virtual(written_times(seed)), 1.0) <= 5
 
 
 def test_request_that_never_reaches_the_wire_holds_nobody_up() -> None:

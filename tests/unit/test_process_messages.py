@@ -214,6 +214,28 @@ def test_request_with_the_parents_last_word_tells_when_it_was_written(over: bool
     run_virtual(run())
 
 
+def test_write_that_did_not_come_about_is_not_told() -> None:
+    """Its connection was closed while the parent was asked; what counts is when it is written on another one."""
+    told: list[Any] = []
+
+    async def run() -> None:
+        gate = GateProxy(told.append, ask_before_sending=True)
+        task = asyncio.current_task()
+        assert task is not None
+        gate.enter(task, Pending(7, let_out=True))
+        await gate.admit()
+        gate.begin(task)
+        for _ in range(2):
+            waiting = gate.sent(task)
+            assert waiting is not None
+            asyncio.get_running_loop().call_soon(gate.replied, 7, GO)
+            await waiting
+        await asyncio.sleep(0.01)
+        assert told == [Sent(7), Sent(7), Written(7)]
+
+    run_virtual(run())
+
+
 def test_second_request_of_an_attempt_asks() -> None:
     async def two(gate: GateProxy, _: Pending) -> None:
         await _one_request(gate)
@@ -328,6 +350,15 @@ def test_attempt_waits_at_the_gate_for_its_child() -> None:
         assert (await task).text == "yes"
 
     asyncio.run(run())
+
+
+async def test_request_whose_attempt_is_over_is_not_let_go() -> None:
+    task, told = asyncio.current_task(), []
+    assert task is not None
+    errand = Errand(1, task, Admission(Limiter()), told.append)
+    errand.settle(Completion(text="yes"))
+    await errand.may_send()
+    assert told == [Reply(1, ABANDONED)]
 
 
 async def test_request_that_was_not_sent_after_all_leaves_the_time_of_the_first_that_was() -> None:
