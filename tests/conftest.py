@@ -2,6 +2,7 @@
 
 import os
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 
 import aiohttp
@@ -35,6 +36,18 @@ def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.upper(), raising=False)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _cache_of_the_module(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a module's own servers and clusters are started with, before any of its tests has its own.
+
+    Test servers give the same nonces each time, and one may listen where another one did an hour ago.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("cache")))
+        patch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+        yield
 
 
 @pytest.fixture(autouse=True)
